@@ -1,0 +1,89 @@
+//! The configuration file as data: one section per room, compiled by that room.
+//!
+//! Nothing here knows what a key does. `load` turns text into a [`Config`] or into every problem that
+//! the file has; each room compiles its own section and reports [`Problem`]s by path, which the loader
+//! places on a line and column.
+
+mod identity;
+mod listener;
+mod problem;
+mod route;
+mod scalar;
+mod session;
+mod store;
+mod telemetry;
+
+pub use identity::{BadCredentials, CookieAttributes, Identity, SameSite, SessionIdCarriers};
+pub use listener::{Admin, Caller, Listener, ListenerLimits, Shutdown, Status};
+pub use problem::{Problem, Problems, Severity};
+pub use route::{
+    IdChoice, Match, OnReject, OnRevoke, PathType, RateLimit, RateLimitPer, RateLimitScope, Rewrite, Route,
+    RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch,
+};
+pub use scalar::{Period, Rate, Size};
+pub use session::{Field, FieldAudit, FieldType, Lifetime, Limits, Migration, Schema, Session};
+pub use store::{Keyring, Store, StoreKind};
+pub use telemetry::{Audit, AuditSink, Log, LogFormat};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The version of this format.
+    pub version: u32,
+    /// Namespaces every key in the store.
+    #[serde(default = "prod")]
+    pub environment: String,
+    #[serde(default = "Listener::defaults")]
+    pub listeners: Vec<Listener>,
+    #[serde(default)]
+    pub admin: Admin,
+    #[serde(default)]
+    pub status: Status,
+    #[serde(default)]
+    pub store: Store,
+    #[serde(default)]
+    pub keyring: Keyring,
+    #[serde(default)]
+    pub identity: Identity,
+    #[serde(default)]
+    pub cookie: CookieAttributes,
+    /// Further origins that browsers may come from.
+    #[serde(default)]
+    pub origins: Vec<String>,
+    pub session: Session,
+    #[serde(default)]
+    pub headers: Headers,
+    /// Peers whose forwarding headers are believed. Nobody by default.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    pub routes: Vec<Route>,
+    #[serde(default)]
+    pub audit: Audit,
+    #[serde(default)]
+    pub log: Log,
+    #[serde(default)]
+    pub shutdown: Shutdown,
+}
+
+/// The names of the headers between cloakroom and the backend.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Headers {
+    /// What every one of cloakroom's own header names begins with.
+    pub prefix: String,
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self { prefix: "cloakroom-".into() }
+    }
+}
+
+fn prod() -> String {
+    "prod".into()
+}

@@ -1,0 +1,110 @@
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Period, Size};
+use crate::secret::Secret;
+
+/// One address that clients connect to.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listener {
+    pub address: String,
+    pub limits: ListenerLimits,
+}
+
+impl Listener {
+    pub(super) fn defaults() -> Vec<Self> {
+        vec![Self::default()]
+    }
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self { address: "0.0.0.0:8080".into(), limits: ListenerLimits::default() }
+    }
+}
+
+/// What a listener's connections may use up.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerLimits {
+    pub connections: usize,
+    pub connections_per_peer: Option<usize>,
+    pub head: Size,
+    pub headers: usize,
+    pub first_byte: Period,
+    pub head_time: Period,
+    pub keep_alive: Period,
+    pub streams: u32,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_peer: None,
+            head: Size::kib(32),
+            headers: 100,
+            first_byte: Period::secs(10),
+            head_time: Period::secs(15),
+            keep_alive: Period::secs(75),
+            streams: 100,
+        }
+    }
+}
+
+/// The listener for people and tools on this host.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    pub address: String,
+    /// Required for the endpoints that show or change sessions.
+    pub token: Option<Secret>,
+    /// Who may have handles resolved.
+    pub callers: Vec<Caller>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: "127.0.0.1:9900".into(), token: None, callers: Vec::new() }
+    }
+}
+
+/// A named program that may have the handles of some fields resolved.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Caller {
+    pub name: String,
+    pub token: Secret,
+    /// The fields whose values it may have.
+    pub resolve: Vec<String>,
+}
+
+/// Health, readiness and metrics only: for the kubelet and Prometheus.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Status {
+    pub address: String,
+}
+
+impl Default for Status {
+    fn default() -> Self {
+        Self { address: "0.0.0.0:9901".into() }
+    }
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// How long new connections are still accepted, so that endpoints catch up.
+    pub grace: Period,
+    /// How long requests in flight may then take.
+    pub drain: Period,
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self { grace: Period::secs(5), drain: Period::secs(20) }
+    }
+}

@@ -1,0 +1,50 @@
+use std::fmt;
+
+/// How bad a problem is: a warning alone does not fail the check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One thing that is wrong with the configuration, at a place in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// JSON pointer to the value, such as `/routes/0/match/path`; empty for the whole file.
+    pub path: String,
+    pub severity: Severity,
+    /// What is wrong, in one sentence without the value of any secret.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// Gathers problems, so that all are reported at once.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    pub fn error(&mut self, path: impl Into<String>, message: impl fmt::Display) {
+        self.push(path, Severity::Error, message, None);
+    }
+
+    pub fn error_with_help(&mut self, path: impl Into<String>, message: impl fmt::Display, help: impl Into<String>) {
+        self.push(path, Severity::Error, message, Some(help.into()));
+    }
+
+    pub fn warning(&mut self, path: impl Into<String>, message: impl fmt::Display) {
+        self.push(path, Severity::Warning, message, None);
+    }
+
+    fn push(&mut self, path: impl Into<String>, severity: Severity, message: impl fmt::Display, help: Option<String>) {
+        self.0.push(Problem { path: path.into(), severity, message: message.to_string(), help });
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.0.iter().any(|p| p.severity == Severity::Error)
+    }
+
+    pub fn into_vec(self) -> Vec<Problem> {
+        self.0
+    }
+}

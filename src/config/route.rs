@@ -1,0 +1,208 @@
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Period, Rate, Size};
+
+/// Which requests go where, and what their backend may read and write.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    pub name: String,
+    #[serde(default, rename = "match")]
+    pub matches: Match,
+    pub upstream: String,
+    #[serde(default)]
+    pub rewrite: Rewrite,
+    #[serde(default)]
+    pub session: SessionUse,
+    /// Which kinds of credential count; all that is configured by default.
+    #[serde(default)]
+    pub identity: Option<Vec<String>>,
+    /// What must hold of the session: field: value, list element, or null for absent.
+    #[serde(default)]
+    pub require: IndexMap<String, Value>,
+    /// Sections or fields that the backend sees.
+    #[serde(default)]
+    pub read: Vec<String>,
+    /// Sections or fields that the backend may change.
+    #[serde(default)]
+    pub write: Vec<String>,
+    /// Header name: field.
+    #[serde(default)]
+    pub headers: IndexMap<String, String>,
+    #[serde(default)]
+    pub login_url: Option<String>,
+    #[serde(default)]
+    pub start: Start,
+    #[serde(default)]
+    pub end: bool,
+    #[serde(default)]
+    pub touch: Touch,
+    #[serde(default)]
+    pub on_reject: OnReject,
+    #[serde(default)]
+    pub on_revoke: OnRevoke,
+    #[serde(default)]
+    pub timeouts: RouteTimeouts,
+    #[serde(default)]
+    pub limits: RouteLimits,
+    #[serde(default)]
+    pub rate_limits: Vec<RateLimit>,
+}
+
+/// Everything by default.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Match {
+    pub host: Option<String>,
+    pub path: Option<String>,
+    pub path_type: PathType,
+    pub methods: Vec<String>,
+    pub headers: IndexMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PathType {
+    #[default]
+    Prefix,
+    Exact,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rewrite {
+    pub strip_prefix: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionUse {
+    #[default]
+    Required,
+    Optional,
+    None,
+}
+
+/// Whether the backend may create sessions: `false`, `true`, or how.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Start {
+    Allowed(bool),
+    With(StartOptions),
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self::Allowed(false)
+    }
+}
+
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StartOptions {
+    /// How the new id travels when none came with the request.
+    pub id: IdChoice,
+    /// Fields that an anonymous session hands on to the one that follows it.
+    pub carry: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IdChoice {
+    #[default]
+    Cookie,
+    Header,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Touch {
+    #[default]
+    Stream,
+    Request,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnReject {
+    #[default]
+    Fail,
+    Ignore,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRevoke {
+    #[default]
+    Close,
+    Finish,
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteTimeouts {
+    pub connect: Period,
+    /// Until the backend's head: language models think.
+    pub response: Period,
+    /// Between bytes.
+    pub idle: Period,
+}
+
+impl Default for RouteTimeouts {
+    fn default() -> Self {
+        Self { connect: Period::secs(1), response: Period::secs(600), idle: Period::secs(600) }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteLimits {
+    /// Of the request; null: none.
+    pub body: Option<Size>,
+    /// Requests in flight.
+    pub concurrency: usize,
+    /// Of what goes to the backend.
+    pub head: Size,
+}
+
+impl Default for RouteLimits {
+    fn default() -> Self {
+        Self { body: None, concurrency: 1024, head: Size::kib(16) }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    pub per: RateLimitPer,
+    pub rate: Rate,
+    /// At least 1.
+    pub burst: std::num::NonZeroU32,
+    #[serde(default)]
+    pub scope: RateLimitScope,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RateLimitPer {
+    /// Client address: before identity.
+    Client,
+    /// All requests of the route: before identity.
+    Route,
+    /// Once the credential is proven.
+    Session,
+    /// Once the credential is proven.
+    User,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RateLimitScope {
+    /// Each sidecar counts for itself.
+    #[default]
+    Local,
+}
