@@ -1,2 +1,5 @@
+pub mod clock;
 pub mod config;
+pub mod handle;
 pub mod secret;
+pub mod store;

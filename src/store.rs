@@ -1,0 +1,328 @@
+//! Where sessions are kept: the [`Store`] trait and its homes.
+//!
+//! Every change to a session is one [`Commit`], applied atomically together with its audit record. What a
+//! commit does to an entry is decided in one place, [`apply`], for every home that runs in this process;
+//! a home elsewhere has to decide the same.
+
+mod apply;
+mod embedded;
+mod memory;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Time;
+use crate::handle::{Birth, CommitId, Handle, SecretHash, UserKey};
+
+pub use apply::{Applied, apply};
+pub use embedded::Embedded;
+pub use memory::Memory;
+
+/// What a store gives back, once it can.
+pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// Keeps sessions, their audit trails and the index of users.
+///
+/// Every operation that names a time takes the caller's clock: a store has none of its own.
+pub trait Store: Send + Sync + 'static {
+    /// Reads what stands under a handle, expired or not; the caller judges by its clock.
+    fn load(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>>;
+
+    /// Applies one commit, or says why not; either way nothing else of it is seen.
+    ///
+    /// A home is durable when it answers: a commit answered [`Outcome::Done`] outlives the process, as far as
+    /// the home promises that at all.
+    fn commit(&self, commit: Commit) -> Reply<'_, Outcome>;
+
+    /// Slides the idle expiry of the living session of that birth to `now`; false if there is none.
+    ///
+    /// Never moves it back, never brings a session back, is not durable at once.
+    fn touch(&self, handle: Handle, birth: Birth, now: Time) -> Reply<'_, bool>;
+
+    /// The audit trail, newest first: at most `limit` records older than `before` (a position, exclusive).
+    fn trail(&self, handle: Handle, before: Option<u64>, limit: usize) -> Reply<'_, Trail>;
+
+    /// The handles that the index lists for a user, oldest session first.
+    fn sessions_of(&self, user: UserKey) -> Reply<'_, Vec<Handle>>;
+
+    /// The handles of all entries in byte order, at most `limit` after `after`.
+    fn handles(&self, after: Option<Handle>, limit: usize) -> Reply<'_, Vec<Handle>>;
+
+    /// Adds to the feed of revocations.
+    fn revoke(&self, revocation: Revocation) -> Reply<'_, ()>;
+
+    /// The whole feed, oldest first, without what has ended by `now`.
+    fn revocations(&self, now: Time) -> Reply<'_, Vec<Revocation>>;
+}
+
+/// What stands under a handle.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    Living(Record),
+    Revoked(Tombstone),
+}
+
+/// A session as the store keeps it: field values are JSON texts, sealed where sensitive.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    pub birth: Birth,
+    /// The schema version that the fields are written in.
+    pub schema: u32,
+    /// Commits that changed fields, creation being 1.
+    pub revision: u64,
+    /// Audit records of this birth.
+    pub seq: u64,
+    pub proof: Proof,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserKey>,
+    pub created_at: Time,
+    pub last_active: Time,
+    /// Absolute expiry.
+    pub ends_at: Time,
+    /// Idle lifetime, in milliseconds.
+    pub idle: u64,
+    /// How old a touch is before the next, in milliseconds; added to `idle` so that no session dies early.
+    pub touch_interval: u64,
+    pub fields: BTreeMap<Arc<str>, Stored>,
+    /// The revisions at which fields that are gone were unset.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unset: BTreeMap<Arc<str>, u64>,
+    /// The last commits, so that one whose answer was lost is told apart from one that never came.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub recent: VecDeque<Recent>,
+}
+
+impl Record {
+    /// When the session is over: the earlier of its idle and its absolute expiry, the touch interval included.
+    pub fn dead_at(&self) -> Time {
+        let idle = Duration::from_millis(self.idle.saturating_add(self.touch_interval));
+        self.last_active.plus(idle).min(self.ends_at)
+    }
+
+    pub fn is_living(&self, now: Time) -> bool {
+        now < self.dead_at()
+    }
+
+    /// The revision at which a field was last set or unset; 0 if never.
+    pub fn changed_at(&self, path: &str) -> u64 {
+        let set = self.fields.get(path).map(|stored| stored.revision);
+        set.or_else(|| self.unset.get(path).copied()).unwrap_or(0)
+    }
+}
+
+/// How a session is proven.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// By the secret of its id; after a rotation also by the one before, for a while.
+    Secret { hash: SecretHash, previous: Option<PreviousSecret> },
+    /// By a token of this issuer and subject.
+    Token { issuer: String, subject: String },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PreviousSecret {
+    pub hash: SecretHash,
+    pub until: Time,
+}
+
+/// A field's value and the revision that wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stored {
+    /// JSON; for a sensitive field the JSON string of its sealed value.
+    #[serde(rename = "v")]
+    pub json: Arc<str>,
+    #[serde(rename = "r")]
+    pub revision: u64,
+}
+
+/// What a revoked session leaves under its handle.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Tombstone {
+    pub birth: Birth,
+    pub revoked_at: Time,
+    /// When it may be forgotten.
+    pub until: Time,
+    /// The last audit record's number.
+    pub seq: u64,
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub recent: VecDeque<Recent>,
+}
+
+/// A commit that was applied, and what it was answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Recent {
+    pub id: CommitId,
+    pub revision: u64,
+    pub seq: u64,
+}
+
+/// One atomic change with its audit record.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    pub id: CommitId,
+    pub handle: Handle,
+    pub now: Time,
+    pub effect: Effect,
+    /// The audit record, which the store completes with `seq` and `revision`.
+    pub record: Draft,
+}
+
+/// What a commit does.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Puts a new session where none lives. A tombstone stands in the way, an expired session does not.
+    Create(Box<Record>),
+    /// Changes a living session.
+    Change(Box<Change>),
+    /// Replaces a living session by a tombstone, whatever its revision.
+    Revoke { birth: Option<Birth>, until: Time },
+    /// Adds the audit record only, to a living session.
+    Note { birth: Birth },
+}
+
+/// Changes to a living session, all or none.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub base: Base,
+    /// Commit only at that very revision.
+    pub if_match: Option<u64>,
+    /// Field and JSON text.
+    pub set: Vec<(Arc<str>, Arc<str>)>,
+    pub unset: Vec<Arc<str>>,
+    /// Raises the schema version; never lowers it.
+    pub schema: Option<u32>,
+    /// The user whose session it is from now on, where the change says so.
+    pub user: Option<Option<UserKey>>,
+    pub rotate: Option<Rotate>,
+    /// Revokes the session in the same step; the tombstone stands until then.
+    pub end: Option<Time>,
+}
+
+/// What a change was based on.
+#[derive(Debug, Clone)]
+pub struct Base {
+    pub birth: Birth,
+    /// The revision that was read.
+    pub revision: u64,
+    /// The revision that the same exchange committed since, with which it does not conflict.
+    pub own: Option<u64>,
+}
+
+/// A new secret in place of the current one.
+#[derive(Debug, Clone)]
+pub struct Rotate {
+    /// The secret that the request came with: only the current one may be replaced.
+    pub current: SecretHash,
+    pub next: SecretHash,
+    /// How long the current one still passes.
+    pub grace_until: Time,
+}
+
+/// An audit record without `seq` and `revision`: the text of a JSON object, its closing brace left off.
+#[derive(Debug, Clone)]
+pub struct Draft(Arc<str>);
+
+impl Draft {
+    /// Takes the text of a JSON object with at least one member.
+    pub fn new(object: &str) -> Option<Self> {
+        object.strip_suffix('}').map(|open| Self(open.into()))
+    }
+
+    pub fn complete(&self, seq: u64, revision: u64) -> String {
+        format!("{},\"seq\":{seq},\"revision\":{revision}}}", self.0)
+    }
+}
+
+/// What became of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Applied; `record` is the completed audit record, absent when the commit had been applied before.
+    Done {
+        revision: u64,
+        seq: u64,
+        record: Option<String>,
+    },
+    /// All checks hold and there was nothing to change.
+    Unchanged {
+        revision: u64,
+    },
+    Conflict(Conflict),
+    /// No such session: expired or never there.
+    NotFound,
+    Revoked,
+    /// A session lives under the handle already.
+    Exists,
+    /// The secret to be replaced is not the current one; nothing was changed.
+    SecretChanged,
+}
+
+/// Why a change may not be merged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Conflict {
+    /// A later session lives under the same handle.
+    Birth,
+    /// The session is not at the revision that `If-Match` names.
+    Revision,
+    /// Another writer changed or unset that field after the base.
+    Field(Arc<str>),
+}
+
+/// A page of a trail.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trail {
+    /// JSON texts, newest first.
+    pub records: Vec<String>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<u64>,
+}
+
+/// Something that is no longer to be believed, wherever it turns up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    #[serde(flatten)]
+    pub of: Revoked,
+    /// When it may be forgotten.
+    pub until: Time,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Revoked {
+    Session {
+        handle: Handle,
+        birth: Birth,
+    },
+    /// All of a user's sessions created before that time.
+    User {
+        user: UserKey,
+        not_before: Time,
+    },
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    #[error("the store did not answer in time")]
+    Timeout,
+    #[error("the store could not be reached: {0}")]
+    Unavailable(String),
+    #[error("what the store holds under {0} cannot be read")]
+    Damaged(Handle),
+    #[error("the store is closing")]
+    Closed,
+}
+
+/// What a store keeps of audit trails.
+#[derive(Debug, Clone, Copy)]
+pub struct TrailBounds {
+    /// Records per session.
+    pub keep: u32,
+    /// How long a trail outlives its session.
+    pub retain: Duration,
+}
