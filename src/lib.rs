@@ -1,5 +1,9 @@
 pub mod clock;
 pub mod config;
+pub mod drain;
 pub mod handle;
+pub mod headers;
+pub mod peer;
 pub mod secret;
 pub mod store;
+pub mod structured;

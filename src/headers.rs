@@ -1,0 +1,203 @@
+//! Every header name that cloakroom owns or treats specially.
+
+use http::header::{self, HeaderMap, HeaderName};
+
+/// The names between cloakroom and the backend, all under one prefix.
+#[derive(Debug, Clone)]
+pub struct Names {
+    prefix: String,
+    pub session: HeaderName,
+    pub etag: HeaderName,
+    pub schema: HeaderName,
+    pub context: HeaderName,
+    pub set: HeaderName,
+    pub unset: HeaderName,
+    pub if_match: HeaderName,
+    pub start: HeaderName,
+    pub rotate: HeaderName,
+    pub end: HeaderName,
+    pub session_id: HeaderName,
+    pub action: HeaderName,
+}
+
+impl Names {
+    /// Takes a prefix such as `cloakroom-`; none if it cannot begin a header name.
+    pub fn new(prefix: &str) -> Option<Self> {
+        let name = |rest: &str| HeaderName::from_bytes(format!("{prefix}{rest}").as_bytes()).ok();
+        Some(Self {
+            prefix: fold(prefix),
+            session: name("session")?,
+            etag: name("etag")?,
+            schema: name("schema")?,
+            context: name("context")?,
+            set: name("set")?,
+            unset: name("unset")?,
+            if_match: name("if-match")?,
+            start: name("start")?,
+            rotate: name("rotate")?,
+            end: name("end")?,
+            session_id: name("session-id")?,
+            action: name("action")?,
+        })
+    }
+}
+
+/// The names that only cloakroom may say: the prefix, and each single-field header of any route.
+#[derive(Debug, Clone)]
+pub struct Reserved {
+    prefix: String,
+    /// Folded.
+    names: Vec<String>,
+}
+
+impl Reserved {
+    pub fn new<'a>(names: &Names, single_field: impl Iterator<Item = &'a str>) -> Self {
+        let mut folded: Vec<String> = single_field.map(fold).collect();
+        folded.sort_unstable();
+        folded.dedup();
+        Self { prefix: names.prefix.clone(), names: folded }
+    }
+
+    /// Whether a name is reserved in any spelling that a backend may take for it.
+    ///
+    /// Backends fold `_` and worse into `-`, so every character other than a letter or digit counts as one.
+    pub fn covers(&self, name: &HeaderName) -> bool {
+        let name = name.as_str();
+        begins(name, &self.prefix) || self.names.iter().any(|own| own.len() == name.len() && begins(name, own))
+    }
+
+    /// Whether a name stands under the prefix.
+    pub fn is_ours(&self, name: &HeaderName) -> bool {
+        begins(name.as_str(), &self.prefix)
+    }
+}
+
+fn fold_byte(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
+}
+
+fn fold(name: &str) -> String {
+    name.bytes().map(|byte| char::from(fold_byte(byte))).collect()
+}
+
+fn begins(name: &str, folded: &str) -> bool {
+    name.len() >= folded.len() && name.bytes().zip(folded.bytes()).all(|(byte, own)| fold_byte(byte) == own)
+}
+
+/// Whether a name tells of what stood before us, to be believed from trusted peers only.
+pub fn is_forwarding(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    ["x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-"].iter().any(|family| begins(name, family))
+        || (name.len() == "forwarded".len() && begins(name, "forwarded"))
+}
+
+/// Fields that end at the next hop (RFC 9110, section 7.6.1), whether `Connection` names them or not.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy-authorization"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Removes the hop-by-hop fields and those that `Connection` names.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        // A peer may not have what a message needs removed from it.
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in HOP_BY_HOP.iter().chain(&named) {
+        headers.remove(name);
+    }
+}
+
+/// The members of a list of tokens, over all lines of that name.
+pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|token| !token.is_empty())
+}
+
+/// The value of a header that may stand once: none if it is absent, an error if it stands more than once.
+pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a http::HeaderValue>, Repeated> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next();
+    if lines.next().is_some() { Err(Repeated) } else { Ok(first) }
+}
+
+/// A header stands more than once where it may not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repeated;
+
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reserved() -> Reserved {
+        Reserved::new(&Names::new("cloakroom-").unwrap(), ["X-User-Id"].into_iter())
+    }
+
+    #[test]
+    fn every_spelling_of_a_reserved_name_is_covered() {
+        for name in [
+            "cloakroom-context",
+            "CLOAKROOM_Context",
+            "cloakroom.anything",
+            "cloakroom~session",
+            "x-user-id",
+            "X_USER_ID",
+            "x.user-id",
+        ] {
+            assert!(reserved().covers(&HeaderName::from_bytes(name.as_bytes()).unwrap()), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_names_pass() {
+        for name in ["cloakrooms", "cloakroom", "x-user-id2", "x-user", "session_id", "x-session-id"] {
+            assert!(!reserved().covers(&HeaderName::from_bytes(name.as_bytes()).unwrap()), "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_cannot_name_what_the_message_needs() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONNECTION, "Host, X-Gone, content-length, close".parse().unwrap());
+        headers.insert(header::HOST, "a".parse().unwrap());
+        headers.insert("x-gone", "1".parse().unwrap());
+        headers.insert("keep-alive", "1".parse().unwrap());
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().collect::<Vec<_>>(), [header::HOST]);
+    }
+
+    #[test]
+    fn forwarding_names_are_known_in_every_spelling() {
+        for (name, expected) in [
+            ("x-forwarded-for", true),
+            ("x_forwarded_uri", true),
+            ("forwarded", true),
+            ("x-envoy-original-path", true),
+            ("x-original-url", true),
+            ("x-rewrite-url", true),
+            ("forwarded-x", false),
+            ("x-forward", false),
+        ] {
+            assert_eq!(is_forwarding(&HeaderName::from_static(name)), expected, "{name}");
+        }
+    }
+}

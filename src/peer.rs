@@ -1,0 +1,80 @@
+//! Who is at the other end, and who of those before it is believed.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderMap;
+use ipnet::IpNet;
+
+use crate::headers::X_FORWARDED_FOR;
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    pub address: IpAddr,
+    /// Whether its forwarding headers are believed.
+    pub trusted: bool,
+}
+
+/// Which peers are believed. Nobody by default.
+#[derive(Debug, Clone, Default)]
+pub struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    pub fn new(networks: Vec<IpNet>) -> Self {
+        Self(networks)
+    }
+
+    pub fn judge(&self, address: SocketAddr) -> Peer {
+        let address = address.ip().to_canonical();
+        Peer { address, trusted: self.covers(address) }
+    }
+
+    fn covers(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The client's address: the peer's, or behind trusted peers the last one of theirs that is not trusted.
+    ///
+    /// An entry that is no address ends the search: what stands before it was said by nobody we know.
+    pub fn client(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer.address;
+        if !peer.trusted {
+            return client;
+        }
+        let lines: Vec<&str> = headers.get_all(&X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
+        for entry in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
+            let Ok(address) = entry.trim().parse::<IpAddr>() else { break };
+            client = address.to_canonical();
+            if !self.covers(client) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, forwarded: &[&str]) -> IpAddr {
+        let trusted = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
+        let mut headers = HeaderMap::new();
+        for line in forwarded {
+            headers.append(X_FORWARDED_FOR, line.parse().unwrap());
+        }
+        trusted.client(trusted.judge(SocketAddr::new(peer.parse().unwrap(), 1)), &headers)
+    }
+
+    #[test]
+    fn an_unknown_peer_speaks_for_itself_only() {
+        assert_eq!(client("192.0.2.1", &["203.0.113.9"]).to_string(), "192.0.2.1");
+    }
+
+    #[test]
+    fn behind_trusted_peers_the_last_untrusted_address_counts() {
+        assert_eq!(client("10.0.0.1", &["1.1.1.1, 203.0.113.9", "10.0.0.2"]).to_string(), "203.0.113.9");
+        assert_eq!(client("::ffff:10.0.0.1", &["203.0.113.9, nonsense, 10.0.0.2"]).to_string(), "10.0.0.2");
+        assert_eq!(client("10.0.0.1", &[]).to_string(), "10.0.0.1");
+    }
+}
