@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use redb::{Database, ReadableDatabase as _};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::Core;
 use super::batch::{self, Batch, Written};
 use super::file::Opener;
+use super::{Core, not_open};
 use crate::clock::{Clock, Time};
 use crate::store::{Commit, Outcome, Revocation, StoreError, TrailBounds};
 
@@ -198,7 +198,7 @@ impl Writer {
             return Ok(database);
         }
         if Instant::now() < self.retry {
-            return Err(StoreError::Unavailable("its file is not open".into()));
+            return Err(not_open());
         }
         self.retry = Instant::now() + TICK;
         let database = (self.opener)().map_err(|error| StoreError::Unavailable(error.to_string()))?;
