@@ -181,6 +181,23 @@ async fn touch_outlives_a_failed_transaction() {
 }
 
 #[tokio::test]
+async fn touch_waits_no_longer_once_a_commit_has_written_it() {
+    let fixture = Fixture::new();
+    let commit = fixture.creation();
+    let Effect::Create(created) = &commit.effect else { panic!("not a creation") };
+    let note = Effect::Note { birth: created.birth };
+    fixture.store.commit(commit.clone()).await.unwrap();
+    let touched = fixture.clock.now().plus(std::time::Duration::from_secs(1));
+    assert!(fixture.store.touch(commit.handle, created.birth, touched).await.unwrap());
+    assert!(!fixture.store.core.touches.is_empty());
+    let note = Commit { id: CommitId::random().unwrap(), effect: note, ..commit.clone() };
+    fixture.store.commit(note).await.unwrap();
+    assert!(fixture.store.core.touches.is_empty());
+    let entry = fixture.store.load(commit.handle).await.unwrap().unwrap();
+    assert!(matches!(&*entry, Entry::Living(record) if record.last_active == touched));
+}
+
+#[tokio::test]
 async fn dead_writer_leaves_nobody_waiting() {
     let fixture = Fixture::new();
     let commit = fixture.creation();
