@@ -1,3 +1,4 @@
+pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod drain;
@@ -5,5 +6,6 @@ pub mod handle;
 pub mod headers;
 pub mod peer;
 pub mod secret;
+pub mod session;
 pub mod store;
 pub mod structured;

@@ -40,6 +40,11 @@ impl Problems {
         self.0.push(Problem { path: path.into(), severity, message: message.to_string(), help });
     }
 
+    /// Adds all of another's.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|p| p.severity == Severity::Error)
     }
