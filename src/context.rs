@@ -93,6 +93,11 @@ impl Context {
         Stripped { upgrade, trailers, request_id, trace, forwarded }
     }
 
+    /// The names that only cloakroom may say.
+    pub fn reserved(&self) -> &Reserved {
+        &self.reserved
+    }
+
     /// Whether a trailer of a client may pass.
     pub fn lets_pass(&self, name: &HeaderName) -> bool {
         !self.reserved.covers(name) && !headers::is_forwarding(name)

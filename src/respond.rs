@@ -76,9 +76,12 @@ impl Refusal {
             Self::BodyTooLarge => Code::ContentTooLarge,
             Self::HeadTooLarge => Code::HeadersTooLarge,
             Self::Upstream(UpstreamError::ResponseTimeout) => Code::UpstreamTimeout,
-            Self::Upstream(UpstreamError::Connect(_) | UpstreamError::ConnectTimeout | UpstreamError::Broken(_)) => {
-                Code::UpstreamUnavailable
-            }
+            Self::Upstream(
+                UpstreamError::Connect(_)
+                | UpstreamError::ConnectTimeout
+                | UpstreamError::Broken(_)
+                | UpstreamError::Unasked,
+            ) => Code::UpstreamUnavailable,
             Self::Rejected(_) => Code::WriteBackRejected,
             Self::Commit(CommitError::Conflict(_)) => Code::SessionConflict,
         }

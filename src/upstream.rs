@@ -44,6 +44,8 @@ pub enum UpstreamError {
     ConnectTimeout,
     #[error("the connection broke before the response: {0}")]
     Broken(hyper::Error),
+    #[error("the backend changed the protocol unasked")]
+    Unasked,
     #[error("no response head in time")]
     ResponseTimeout,
 }
