@@ -9,7 +9,9 @@ use http::request::Parts;
 use http::{Method, Version};
 
 use crate::config::{self, Problems};
-use crate::headers::{self, Names, Reserved, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID};
+use crate::headers::{
+    self, Names, Reserved, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+};
 use crate::peer::Peer;
 use crate::route::RouteIndex;
 use crate::session::{FieldIndex, Held, Schema, Session};
@@ -205,7 +207,8 @@ fn request_id(headers: &HeaderMap, peer: Peer) -> Arc<str> {
     let well_formed = |id: &&str| {
         (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&b))
     };
-    let given = headers::only(headers, &X_REQUEST_ID).ok().flatten().and_then(|id| id.to_str().ok()).filter(well_formed);
+    let given =
+        headers::only(headers, &X_REQUEST_ID).ok().flatten().and_then(|id| id.to_str().ok()).filter(well_formed);
     match given {
         Some(id) if peer.trusted => id.into(),
         _ => trace::random_hex::<16>().into(),
@@ -284,9 +287,21 @@ fn compile(
 /// Names that a field may not be sent under.
 fn is_taken(name: &HeaderName, names: &Names) -> bool {
     let fixed = [
-        header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::TE, header::TRAILER,
-        header::UPGRADE, header::EXPECT, header::COOKIE, header::AUTHORIZATION, header::VIA, header::CONTENT_TYPE,
-        TRACEPARENT, TRACESTATE, X_REQUEST_ID,
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::EXPECT,
+        header::COOKIE,
+        header::AUTHORIZATION,
+        header::VIA,
+        header::CONTENT_TYPE,
+        TRACEPARENT,
+        TRACESTATE,
+        X_REQUEST_ID,
     ];
     fixed.contains(name) || headers::is_forwarding(name) || Reserved::new(names, std::iter::empty()).is_ours(name)
 }

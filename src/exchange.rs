@@ -267,7 +267,11 @@ impl Exchanges {
             }
         }
         let presence = session.as_ref().map(|session| {
-            self.sessions.enter(session, policy.touch == config::Touch::Stream, policy.on_revoke == config::OnRevoke::Close)
+            self.sessions.enter(
+                session,
+                policy.touch == config::Touch::Stream,
+                policy.on_revoke == config::OnRevoke::Close,
+            )
         });
         Ok(Admitted { route: route.clone(), session: session.map(Arc::new), carrier, presence, permit, preflight })
     }
@@ -290,7 +294,9 @@ impl Exchanges {
                 self.metrics.touches.inc();
             }
             Ok(false) => {}
-            Err(error) => tracing::warn!(target: "cloakroom::session", session = %handle, %error, "a touch was not written"),
+            Err(error) => {
+                tracing::warn!(target: "cloakroom::session", session = %handle, %error, "a touch was not written")
+            }
         }
     }
 
@@ -312,12 +318,12 @@ impl Exchanges {
             context.inject(&mut head, admitted.route.index, session, &handle);
         }
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        let target = if target == "*" { "*".into() } else { admitted.route.rewritten(target) };
+        let target = if target == "*" { "*".to_owned() } else { admitted.route.rewritten(target).into_owned() };
         let authority = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         if let Some(authority) = authority {
             head.headers.insert(header::HOST, authority);
         }
-        head.uri = Uri::try_from(&*target).map_err(|_| malformed())?;
+        head.uri = Uri::try_from(target.as_str()).map_err(|_| malformed())?;
         head.version = Version::HTTP_11;
         let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         if size + target.len() > policy.head_limit {
@@ -331,7 +337,12 @@ impl Exchanges {
         Ok(Request::from_parts(head, outgoing))
     }
 
-    async fn forward(&self, request: Request<Outgoing>, admitted: &Admitted, record: &mut Record) -> Result<Answer, Refusal> {
+    async fn forward(
+        &self,
+        request: Request<Outgoing>,
+        admitted: &Admitted,
+        record: &mut Record,
+    ) -> Result<Answer, Refusal> {
         let sent = request.body().sent();
         record.forwarded();
         let forwarding = self.rooms.upstreams.forward(admitted.route.index, request);

@@ -87,7 +87,8 @@ fn read(value: &HeaderValue) -> Option<SessionId> {
 /// A session id out of `Authorization`; anything else there is not ours, and passes.
 fn take_bearer(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Ambiguous> {
     let Some(line) = headers::only(headers, &AUTHORIZATION).map_err(|_| Ambiguous)? else { return Ok(None) };
-    let Some(token) = bearer_token(line.as_bytes()).filter(|token| token.starts_with(SESSION_ID_PREFIX.as_bytes())) else {
+    let Some(token) = bearer_token(line.as_bytes()).filter(|token| token.starts_with(SESSION_ID_PREFIX.as_bytes()))
+    else {
         return Ok(None);
     };
     let value = HeaderValue::from_bytes(token).ok();

@@ -4,26 +4,26 @@
 
 pub mod exchange;
 
-pub mod route;
+pub mod context;
 pub mod identity;
 pub mod limit;
+pub mod respond;
+pub mod route;
 pub mod session;
-pub mod context;
 pub mod upstream;
 pub mod writeback;
-pub mod respond;
 
 pub mod store;
 
-pub mod config;
-pub mod keyring;
-pub mod structured;
-pub mod headers;
-pub mod handle;
-pub mod secret;
-pub mod peer;
 pub mod clock;
+pub mod config;
 pub mod drain;
+pub mod handle;
+pub mod headers;
+pub mod keyring;
+pub mod peer;
+pub mod secret;
+pub mod structured;
 
-pub mod telemetry;
 pub mod audit;
+pub mod telemetry;

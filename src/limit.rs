@@ -31,7 +31,12 @@ struct Rate {
     burst: u32,
     /// How long until a full burst is free again.
     window: Duration,
-    limiter: RateLimiter<u128, DefaultKeyedStateStore<u128>, QuantaClock, NoOpMiddleware<<QuantaClock as governor::clock::Clock>::Instant>>,
+    limiter: RateLimiter<
+        u128,
+        DefaultKeyedStateStore<u128>,
+        QuantaClock,
+        NoOpMiddleware<<QuantaClock as governor::clock::Clock>::Instant>,
+    >,
 }
 
 /// The request is counted among those that its peer may make.

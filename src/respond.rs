@@ -67,9 +67,13 @@ impl Refusal {
             Self::NoCredential => Code::CredentialMissing,
             Self::BadCredential | Self::Load(LoadError::WrongSecret) => Code::CredentialInvalid,
             Self::Load(LoadError::NotFound) | Self::Commit(CommitError::NotFound) => Code::SessionNotFound,
-            Self::Load(LoadError::Revoked) | Self::Commit(CommitError::Revoked) | Self::SessionEnded => Code::SessionRevoked,
+            Self::Load(LoadError::Revoked) | Self::Commit(CommitError::Revoked) | Self::SessionEnded => {
+                Code::SessionRevoked
+            }
             Self::Load(LoadError::Store(_) | LoadError::UnknownKey(_) | LoadError::Contended)
-            | Self::Commit(CommitError::Store(_) | CommitError::Entropy(_) | CommitError::Crypto) => Code::StoreUnavailable,
+            | Self::Commit(CommitError::Store(_) | CommitError::Entropy(_) | CommitError::Crypto) => {
+                Code::StoreUnavailable
+            }
             Self::Origin(_) | Self::Requirements => Code::Forbidden,
             Self::TooManyBad(_) | Self::Limit(LimitError::Rate { .. }) => Code::RateLimited,
             Self::Limit(LimitError::Concurrency) => Code::Overloaded,
@@ -94,7 +98,9 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::TooManyBad(wait) | Self::Limit(LimitError::Rate { retry_after: wait, .. }) => Some(whole_seconds(*wait)),
+            Self::TooManyBad(wait) | Self::Limit(LimitError::Rate { retry_after: wait, .. }) => {
+                Some(whole_seconds(*wait))
+            }
             _ => (self.code().status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER),
         }
     }

@@ -149,7 +149,7 @@ impl Table {
         Err(RouteError::MethodNotAllowed { allow: names.join(", ") })
     }
 
-    fn hosts<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Paths> {
+    fn hosts<'a, 'h>(&'a self, host: &'h str) -> impl Iterator<Item = &'a Paths> + use<'a, 'h> {
         let exact = self.exact_hosts.get(host);
         let dots = host.match_indices('.').filter_map(|(dot, _)| host.get(dot..));
         let wildcard = dots.filter_map(|suffix| self.wildcard_hosts.get(suffix));
@@ -171,7 +171,7 @@ impl Paths {
     }
 
     /// Lists of routes whose path pattern matches, the more specific first.
-    fn candidates<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a Vec<Arc<Route>>> {
+    fn candidates<'a, 'p>(&'a self, path: &'p str) -> impl Iterator<Item = &'a Vec<Arc<Route>>> + use<'a, 'p> {
         let exact = self.exact.get(path);
         let whole = std::iter::once(path.trim_end_matches('/'));
         let shorter = path.trim_end_matches('/').rmatch_indices('/').filter_map(|(slash, _)| path.get(..slash));
@@ -198,12 +198,18 @@ fn compile(index: RouteIndex, raw: &config::Route, problems: &mut Problems) -> R
                 format!("{at}/headers/{name}"),
                 format!("'{name}' says what stood before the peer, and no decision rests on that"),
             ),
-            (Ok(name), _) if [header::AUTHORIZATION, header::COOKIE, header::CONNECTION].contains(&name) => problems.error(
-                format!("{at}/headers/{name}"),
-                format!("'{name}' is not for matching: credentials and hop-by-hop fields are taken out of the request"),
-            ),
+            (Ok(name), _) if [header::AUTHORIZATION, header::COOKIE, header::CONNECTION].contains(&name) => problems
+                .error(
+                    format!("{at}/headers/{name}"),
+                    format!(
+                        "'{name}' is not for matching: credentials and hop-by-hop fields are taken out of the request"
+                    ),
+                ),
             (Ok(name), Ok(value)) => wanted.push((name, value)),
-            _ => problems.error(format!("{at}/headers/{name}"), format!("'{name}' cannot be matched: no such header is possible")),
+            _ => problems.error(
+                format!("{at}/headers/{name}"),
+                format!("'{name}' cannot be matched: no such header is possible"),
+            ),
         }
     }
     let strip = raw.rewrite.strip_prefix.then(|| raw.matches.path.clone().unwrap_or_default());

@@ -23,8 +23,8 @@ use crate::config;
 use crate::handle::{Birth, CommitId, Handle, NoEntropy, SessionId, UserKey};
 use crate::keyring::Keyring;
 use crate::store::{
-    Change, Commit, Conflict, Effect, Entry, Outcome, PreviousSecret, Proof, Record, Revocation, Revoked, Rotate, Store, StoreError,
-    Stored, Trail,
+    Change, Commit, Conflict, Effect, Entry, Outcome, PreviousSecret, Proof, Record, Revocation, Revoked, Rotate,
+    Store, StoreError, Stored, Trail,
 };
 use crate::structured::{Scalar, Value};
 
@@ -240,7 +240,11 @@ impl Sessions {
         match entry {
             Entry::Revoked(tombstone) if now < tombstone.until => Err(LoadError::Revoked),
             Entry::Living(record) if record.is_living(now) => {
-                if self.is_void(record) { Err(LoadError::Revoked) } else { Ok(record) }
+                if self.is_void(record) {
+                    Err(LoadError::Revoked)
+                } else {
+                    Ok(record)
+                }
             }
             Entry::Living(_) | Entry::Revoked(_) => Err(LoadError::NotFound),
         }
@@ -277,7 +281,8 @@ impl Sessions {
             match migrate::migrate(record, &self.schema, &vault) {
                 Ok(None) => {
                     let fields = Fields::decode(record, &self.schema, &vault).map_err(LoadError::UnknownKey)?;
-                    let decoded = Arc::new(Decoded { record: Arc::new(record.clone()), entry, fields: Arc::new(fields) });
+                    let decoded =
+                        Arc::new(Decoded { record: Arc::new(record.clone()), entry, fields: Arc::new(fields) });
                     self.decoded.insert(handle, decoded.clone());
                     return Ok(Session::new(handle, decoded.record.clone(), decoded.fields.clone(), proven));
                 }
@@ -470,7 +475,13 @@ impl Sessions {
         let deltas = values.iter().filter_map(|(index, value)| {
             let field = self.schema.field(*index)?;
             let after = Some(Plain::new(value.to_json().to_string()));
-            Some(Delta { path: field.path.clone(), before: None, after, sensitive: field.sensitive, shown: field.audit_value })
+            Some(Delta {
+                path: field.path.clone(),
+                before: None,
+                after,
+                sensitive: field.sensitive,
+                shown: field.audit_value,
+            })
         });
         self.create_with(deltas.collect(), lifetime, actor).await
     }
@@ -535,7 +546,13 @@ impl Sessions {
         deltas.extend(values.iter().filter_map(|(index, value)| {
             let field = self.schema.field(*index)?;
             let after = Some(Plain::new(value.to_json().to_string()));
-            Some(Delta { path: field.path.clone(), before: None, after, sensitive: field.sensitive, shown: field.audit_value })
+            Some(Delta {
+                path: field.path.clone(),
+                before: None,
+                after,
+                sensitive: field.sensitive,
+                shown: field.audit_value,
+            })
         }));
         self.create_with(deltas, self.lifetime, actor).await
     }
@@ -614,7 +631,12 @@ impl Sessions {
     /// The value of a sensitive field, with the audit record that says who had it resolved, and why.
     ///
     /// None if the session's field has no value that opens.
-    pub async fn resolve(&self, session: &Session, index: FieldIndex, actor: &Actor) -> Result<Option<Plain>, CommitError> {
+    pub async fn resolve(
+        &self,
+        session: &Session,
+        index: FieldIndex,
+        actor: &Actor,
+    ) -> Result<Option<Plain>, CommitError> {
         let Some(field) = self.schema.field(index) else { return Ok(None) };
         let Some(stored) = session.record().fields.get(&field.path) else { return Ok(None) };
         let Ok(plain) = self.vault(session.handle(), session.birth()).open(&field.path, &stored.json) else {
@@ -632,7 +654,9 @@ impl Sessions {
     pub fn field_of(&self, session: &Session, wanted: crate::handle::FieldHandle) -> Option<FieldIndex> {
         let (handle, birth) = (session.handle(), session.birth());
         let mut sensitive = self.schema.fields().filter(|(_, field)| field.sensitive);
-        sensitive.find(|(_, field)| self.keyring.field_handle(handle, birth, &field.path) == wanted).map(|(index, _)| index)
+        sensitive
+            .find(|(_, field)| self.keyring.field_handle(handle, birth, &field.path) == wanted)
+            .map(|(index, _)| index)
     }
 
     /// Tells the sinks of a write-back that was refused.

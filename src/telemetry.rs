@@ -22,7 +22,8 @@ const WAITING_LINES: usize = 16 << 10;
 ///
 /// Standard output is left to the audit trail. Nothing happens if logs go somewhere already.
 pub fn start_logs(log: &Log) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).lossy(true).finish(io::stderr());
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).lossy(true).finish(io::stderr());
     // The level was checked with the configuration.
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer().with_writer(writer);

@@ -107,14 +107,18 @@ fn compile(at: usize, route: &config::Route, schema: &Schema, problems: &mut Pro
     let mut write = schema.select(&route.write, &format!("{place}/write"), problems);
     for (n, name) in route.write.iter().enumerate() {
         if schema.find(name).is_some_and(|(_, field)| !field.writable) {
-            problems.error(format!("{place}/write/{n}"), format!("'{name}' is writable: false, and no backend may set it"));
+            problems
+                .error(format!("{place}/write/{n}"), format!("'{name}' is writable: false, and no backend may set it"));
         }
     }
     write.retain(|index| schema.field(*index).is_some_and(|field| field.writable));
     let read = schema.select(&route.read, "", &mut Problems::default());
     for section in schema.sections(&write) {
         if !schema.sections(&read).contains(section) {
-            problems.warning(format!("{place}/write"), format!("the route may write section '{section}', none of which it can read"));
+            problems.warning(
+                format!("{place}/write"),
+                format!("the route may write section '{section}', none of which it can read"),
+            );
         }
     }
     let start = match &route.start {
@@ -218,8 +222,11 @@ impl Checker<'_> {
         if part == Part::Head {
             return Ok(());
         }
-        let head_only =
-            [(&collected.start, &self.names.start), (&collected.rotate, &self.names.rotate), (&collected.end, &self.names.end)];
+        let head_only = [
+            (&collected.start, &self.names.start),
+            (&collected.rotate, &self.names.rotate),
+            (&collected.end, &self.names.end),
+        ];
         match head_only.into_iter().find(|(value, _)| value.is_some()) {
             Some((_, name)) => Err(Rejection::NotHere(name.clone())),
             None => Ok(()),
@@ -248,7 +255,11 @@ impl Checker<'_> {
     fn set(&self, value: Option<&[u8]>) -> Result<Vec<(FieldIndex, Value)>, Rejection> {
         let Some(value) = value else { return Ok(Vec::new()) };
         let members: Dictionary = parse(&self.names.set, value)?;
-        members.into_iter().map(|(key, member)| self.writable(key.as_str(), Some(member))).map(|write| write.map(valued)).collect()
+        members
+            .into_iter()
+            .map(|(key, member)| self.writable(key.as_str(), Some(member)))
+            .map(|write| write.map(valued))
+            .collect()
     }
 
     fn unset(&self, value: Option<&[u8]>) -> Result<Vec<FieldIndex>, Rejection> {
@@ -298,7 +309,8 @@ impl Checker<'_> {
         let members: Dictionary = parse(&self.names.start, value)?;
         let mut values = Vec::new();
         for (key, member) in members {
-            let (index, _) = self.schema.find(key.as_str()).ok_or_else(|| Rejection::Unknown(shortened(key.as_str())))?;
+            let (index, _) =
+                self.schema.find(key.as_str()).ok_or_else(|| Rejection::Unknown(shortened(key.as_str())))?;
             values.push((index, self.fit(index, key.as_str(), member)?));
         }
         if fits_at_birth(&values, self.schema) { Ok(values) } else { Err(Rejection::SessionTooLarge) }

@@ -44,20 +44,31 @@ fn is_traceparent(text: &str) -> bool {
     let mut parts = text.split('-');
     let mut hex = |length: usize| {
         let part = parts.next().unwrap_or_default();
-        let well_formed = part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let well_formed =
+            part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         well_formed.then_some(part)
     };
-    let (Some(version), Some(trace), Some(span), Some(_flags)) = (hex(2), hex(32), hex(16), hex(2)) else { return false };
+    let (Some(version), Some(trace), Some(span), Some(_flags)) = (hex(2), hex(32), hex(16), hex(2)) else {
+        return false;
+    };
     let nonzero = |part: &str| part.bytes().any(|b| b != b'0');
     // A later version may have more parts; version 00 has none, and ff is no version.
-    version != "ff" && nonzero(trace) && nonzero(span) && (version != "00" || parts.next().is_none()) && text.len() <= 128
+    version != "ff"
+        && nonzero(trace)
+        && nonzero(span)
+        && (version != "00" || parts.next().is_none())
+        && text.len() <= 128
 }
 
 /// So many random bytes in hexadecimal; all zero if there is no randomness, which names nothing but harms nobody.
 pub fn random_hex<const N: usize>() -> String {
     let mut bytes = [0u8; N];
     let _ = aws_lc_rs::rand::fill(&mut bytes);
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
 }
 
 #[cfg(test)]

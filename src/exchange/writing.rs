@@ -182,9 +182,7 @@ fn filter_trailer_field(headers: &mut HeaderMap, reserved: &headers::Reserved, p
     if !headers.contains_key(header::TRAILER) {
         return;
     }
-    let ours = |token: &str| {
-        header::HeaderName::from_bytes(token.as_bytes()).is_ok_and(|name| reserved.is_ours(&name))
-    };
+    let ours = |token: &str| header::HeaderName::from_bytes(token.as_bytes()).is_ok_and(|name| reserved.is_ours(&name));
     let kept = headers::tokens(headers, &header::TRAILER).filter(|token| passes && !ours(token));
     let kept = kept.collect::<Vec<_>>().join(", ");
     headers.remove(header::TRAILER);
@@ -345,7 +343,8 @@ impl TrailerWriting {
         let trailers = match &mut self.state {
             State::Writing { trailers, task } => {
                 let written = ready!(Pin::new(task).poll(cx)).unwrap_or_else(|_| {
-                    Err(CommitError::Store(crate::store::StoreError::Unavailable("the commit's task ended".into())).into())
+                    Err(CommitError::Store(crate::store::StoreError::Unavailable("the commit's task ended".into()))
+                        .into())
                 });
                 let trailers = std::mem::take(trailers);
                 if self.writer.account(written, self.strict, record).is_err() {

@@ -32,16 +32,23 @@ impl Migration {
             if migration.to <= before || migration.to > raw.version {
                 problems.error(
                     format!("{place}/to"),
-                    format!("migrations rise one after the other from above 1 to the schema's version, {}", raw.version),
+                    format!(
+                        "migrations rise one after the other from above 1 to the schema's version, {}",
+                        raw.version
+                    ),
                 );
             }
             before = before.max(migration.to);
             check(migration, &place, raw.migrations.get(at..).unwrap_or_default(), schema, problems);
         }
-        if before != raw.version.max(1) && !raw.migrations.is_empty() || (raw.migrations.is_empty() && raw.version > 1) {
+        if before != raw.version.max(1) && !raw.migrations.is_empty() || (raw.migrations.is_empty() && raw.version > 1)
+        {
             problems.error(
                 "/session/schema/version",
-                format!("no migration reaches version {}: older sessions would be read as if they were of it", raw.version),
+                format!(
+                    "no migration reaches version {}: older sessions would be read as if they were of it",
+                    raw.version
+                ),
             );
         }
         raw.migrations.iter().map(compile).collect()
@@ -69,7 +76,8 @@ fn check(raw: &config::Migration, at: &str, rest: &[config::Migration], schema: 
             problems.error(&place, format!("'{old}' is not a field path"));
         }
         if schema.find(old).is_some() {
-            problems.error(&place, format!("'{old}' is a field of this schema: a rename would take it away on every load"));
+            problems
+                .error(&place, format!("'{old}' is a field of this schema: a rename would take it away on every load"));
         }
         if schema.find(new).is_none() && !taken_further(new) {
             problems.error(&place, format!("the schema has no field '{new}'"));
@@ -105,9 +113,13 @@ fn check(raw: &config::Migration, at: &str, rest: &[config::Migration], schema: 
         }
     }
     for (n, path) in raw.drop.iter().enumerate() {
-        let set_again = rest.iter().any(|later| later.set.contains_key(path) || later.rename.values().any(|new| new == path));
+        let set_again =
+            rest.iter().any(|later| later.set.contains_key(path) || later.rename.values().any(|new| new == path));
         if schema.find(path).is_some() && !set_again {
-            problems.warning(format!("{at}/drop/{n}"), format!("'{path}' is a field of this schema; sessions lose it once"));
+            problems.warning(
+                format!("{at}/drop/{n}"),
+                format!("'{path}' is a field of this schema; sessions lose it once"),
+            );
         }
     }
 }
@@ -249,7 +261,7 @@ fn converted(value: Value, kind: FieldType) -> Option<Value> {
     }
     match (kind, value) {
         (FieldType::List, Value::Scalar(scalar)) => Some(Value::List(vec![scalar])),
-        (_, Value::List(_)) | (FieldType::List, _) => None,
+        (_, Value::List(_)) => None,
         (FieldType::String, Value::Scalar(scalar)) => Some(Value::Scalar(Scalar::String(text_of(&scalar)))),
         (kind, Value::Scalar(Scalar::String(text))) => {
             let json: Json = serde_json::from_str(text.trim()).ok()?;

@@ -128,11 +128,8 @@ impl Schema {
             own.error("/session/schema/fields", format!("a schema has 1 to {FIELDS} fields"));
         }
         check_paths(raw, &mut own);
-        let fields: Vec<Field> = raw
-            .fields
-            .iter()
-            .map(|(path, field)| compile_field(path, field, &section.limits, &mut own))
-            .collect();
+        let fields: Vec<Field> =
+            raw.fields.iter().map(|(path, field)| compile_field(path, field, &section.limits, &mut own)).collect();
         let by_path = fields.iter().zip(0..).map(|(field, at)| (field.path.clone(), FieldIndex(at))).collect();
         let mut schema = Self {
             version: raw.version,
@@ -241,7 +238,10 @@ fn check_paths(raw: &config::Schema, problems: &mut Problems) {
         }
         for (dot, _) in path.match_indices('.') {
             if let Some(parent) = path.get(..dot).filter(|parent| raw.fields.contains_key(*parent)) {
-                problems.error(field_pointer(path), format!("'{parent}' is a field already, and no path is the beginning of another"));
+                problems.error(
+                    field_pointer(path),
+                    format!("'{parent}' is a field already, and no path is the beginning of another"),
+                );
             }
         }
     }
@@ -279,7 +279,10 @@ fn compile_field(path: &str, raw: &config::Field, limits: &config::Limits, probl
         problems.error(format!("{at}/default"), "a sensitive field has no default: it would stand here in clear");
     }
     if raw.user && raw.writable {
-        problems.warning(at.clone(), "a backend may change whose session this is; writable: false keeps that to logins and claims");
+        problems.warning(
+            at.clone(),
+            "a backend may change whose session this is; writable: false keeps that to logins and claims",
+        );
     }
     if field.max > limits.session.bytes() {
         let place = if raw.max.is_some() { format!("{at}/max") } else { "/session/limits/field".into() };

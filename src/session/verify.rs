@@ -73,7 +73,8 @@ fn beginning(numbers: &[u64], keep: u64) -> Option<Finding> {
     let (newest, oldest) = (*numbers.first()?, *numbers.last()?);
     // A trail over several births begins with one that was whole when it was trimmed.
     let first_kept = if newest < numbers.len() as u64 { 1 } else { newest.saturating_sub(keep).saturating_add(1) };
-    (oldest > first_kept && (numbers.len() as u64) < keep).then(|| Finding::Missing { from: first_kept, to: oldest - 1 })
+    (oldest > first_kept && (numbers.len() as u64) < keep)
+        .then(|| Finding::Missing { from: first_kept, to: oldest - 1 })
 }
 
 fn read(text: &str) -> Option<(Json, u64)> {

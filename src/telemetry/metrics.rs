@@ -146,16 +146,36 @@ impl Figures {
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("requests", "Exchanges that ended, by route, status and how they ended", self.requests.clone());
-        r.register("request_duration_seconds", "From the request's head to the end of the response", self.request_duration.clone());
-        r.register("overhead_duration_seconds", "Of that, what was not waiting for the backend", self.overhead_duration.clone());
-        r.register("upstream_duration_seconds", "From forwarding to the head of the backend's response", self.upstream_duration.clone());
-        r.register("write_backs", "What backends asked to have written, by what became of it", self.write_backs.clone());
+        r.register(
+            "request_duration_seconds",
+            "From the request's head to the end of the response",
+            self.request_duration.clone(),
+        );
+        r.register(
+            "overhead_duration_seconds",
+            "Of that, what was not waiting for the backend",
+            self.overhead_duration.clone(),
+        );
+        r.register(
+            "upstream_duration_seconds",
+            "From forwarding to the head of the backend's response",
+            self.upstream_duration.clone(),
+        );
+        r.register(
+            "write_backs",
+            "What backends asked to have written, by what became of it",
+            self.write_backs.clone(),
+        );
         r.register("touches", "Idle expiries that were slid", self.touches.clone());
         r.register("rate_limited", "Requests over a limit", self.rate_limited.clone());
         r.register("credentials_rejected", "Credentials that proved nothing", self.credentials_rejected.clone());
         r.register("sessions_started", "Sessions that backends started", self.sessions_started.clone());
         r.register("sessions_ended", "Sessions that backends ended", self.sessions_ended.clone());
-        r.register("rotations_ignored", "Rotations passed over because the request had not come with the current secret", self.rotations_ignored.clone());
+        r.register(
+            "rotations_ignored",
+            "Rotations passed over because the request had not come with the current secret",
+            self.rotations_ignored.clone(),
+        );
         r.register("trailers_ignored", "Write-backs in trailers that could not count", self.trailers_ignored.clone());
         r.register("active_requests", "Exchanges in flight", self.active_requests.clone());
         r.register("active_streams", "Exchanges whose response is being passed on", self.active_streams.clone());
