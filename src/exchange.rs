@@ -5,7 +5,7 @@ mod reply;
 mod tunnel;
 mod writing;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
@@ -16,6 +16,7 @@ use crate::config::{self, Problems, SessionUse};
 use crate::context::{Context, Stripped};
 use crate::drain::Drain;
 use crate::identity::{Ambiguous, Carrier, Credential, Failures, Origins, SessionCookie, Verifier};
+use crate::listener::Arrival;
 use crate::limit::{LimitError, Limiter, PeerAdmitted, Permit, per_name};
 use crate::peer::TrustedProxies;
 use crate::respond::{Asker, Refusal, Setting, refuse};
@@ -52,13 +53,6 @@ pub struct Exchanges {
     pub drain: Drain,
 }
 
-/// How a request reached us.
-#[derive(Debug, Clone, Copy)]
-pub struct Arrival {
-    pub peer: SocketAddr,
-    /// Whether over TLS.
-    pub secure: bool,
-}
 
 impl Rooms {
     /// Compiles every room's part of the configuration, noting every problem; none if there was an error.
