@@ -3,6 +3,7 @@ pub mod config;
 pub mod drain;
 pub mod handle;
 pub mod headers;
+pub mod keyring;
 pub mod peer;
 pub mod secret;
 pub mod store;
