@@ -133,3 +133,15 @@ impl JsonSchema for Rate {
         json_schema!({ "type": "string", "pattern": "^[0-9]+/(s|m|h)$", "examples": ["10/s", "600/m"] })
     }
 }
+
+/// How `ipnet::IpNet` stands in the schema.
+pub(super) struct Network;
+
+impl JsonSchema for Network {
+    fn schema_name() -> Cow<'static, str> {
+        "Network".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "examples": ["10.0.0.0/8", "fd00::/8"] })
+    }
+}

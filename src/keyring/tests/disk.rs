@@ -266,7 +266,6 @@ fn a_rotation_keeps_mode_owner_and_link() {
 fn rotations_stop_before_the_file_is_too_large_to_read() {
     let (_folder, path) = folder();
     let keys: Vec<_> = (0..500).map(|n| key(&format!("k{n}"), "2026-11-23T07:15:02Z")).collect();
-
     fs::write(&path, document(&keys.join(","))).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let refused = rotate(&path, NOW);
