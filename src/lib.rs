@@ -2,6 +2,8 @@
 //!
 //! The modules stand in the order in which a request walks through them.
 
+pub mod cli;
+
 pub mod exchange;
 
 pub mod context;
