@@ -20,6 +20,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoEntropy> {
     Ok(bytes)
 }
 
+/// Reads base64url without padding that stands for exactly `N` bytes, at most 64.
 pub(crate) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     // Larger than any name here, so that decoding needs no allocation and a secret leaves no copy on the heap.
     let mut buffer = Zeroizing::new([0u8; 64]);

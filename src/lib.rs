@@ -3,8 +3,7 @@
 //! The modules stand in the order in which a request walks through them.
 
 pub mod cli;
-pub mod app;
-pub mod listener;
+
 pub mod exchange;
 
 pub mod context;
