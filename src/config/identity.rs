@@ -1,10 +1,10 @@
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Rate;
 
 /// How clients prove whose session they mean.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Identity {
     pub session_id: SessionIdCarriers,
@@ -19,7 +19,7 @@ impl Default for Identity {
 }
 
 /// Where a session id may stand in a request.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionIdCarriers {
     /// The cookie's name; null: none.
@@ -36,7 +36,7 @@ impl Default for SessionIdCarriers {
     }
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BadCredentials {
     pub rate: Rate,
@@ -50,7 +50,7 @@ impl Default for BadCredentials {
 }
 
 /// The attributes of the session cookie.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CookieAttributes {
     /// False in development over plain HTTP; the cookie's name is then used without `__Host-`.
@@ -65,7 +65,7 @@ impl Default for CookieAttributes {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SameSite {
     Lax,

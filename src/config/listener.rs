@@ -1,11 +1,11 @@
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Period, Size};
 use crate::secret::Secret;
 
 /// One address that clients connect to.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listener {
     pub address: String,
@@ -25,7 +25,7 @@ impl Default for Listener {
 }
 
 /// What a listener's connections may use up.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerLimits {
     pub connections: usize,
@@ -81,7 +81,7 @@ pub struct Caller {
 }
 
 /// Health, readiness and metrics only: for the kubelet and Prometheus.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Status {
     pub address: String,
@@ -94,7 +94,7 @@ impl Default for Status {
 }
 
 /// How the process ends.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shutdown {
     /// How long new connections are still accepted, so that endpoints catch up.

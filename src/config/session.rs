@@ -1,6 +1,6 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Period, Size};
@@ -15,6 +15,7 @@ pub struct Session {
     pub limits: Limits,
     /// One more session than this revokes the user's oldest.
     #[serde(default)]
+    #[schemars(skip)]
     pub max_per_user: Option<u32>,
     /// How long a revocation is remembered where no absolute lifetime bounds it.
     #[serde(default = "thirty_days")]
@@ -25,7 +26,7 @@ pub struct Session {
     pub schema: Schema,
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lifetime {
     /// Slides with activity.
@@ -42,7 +43,7 @@ impl Default for Lifetime {
     }
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// One field, as it would be sent.
@@ -109,7 +110,7 @@ pub enum FieldType {
 }
 
 /// What the audit trail says of a field's value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldAudit {
     #[default]
