@@ -58,6 +58,7 @@ pub struct Config {
     /// Namespaces every key in the store.
     #[serde(default = "prod")]
     pub environment: String,
+    /// Where clients connect.
     #[serde(default = "Listener::defaults")]
     pub listeners: Vec<Listener>,
     #[serde(default)]
@@ -82,6 +83,7 @@ pub struct Config {
     #[serde(default)]
     #[schemars(with = "Vec<scalar::Network>")]
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// The most specific match wins.
     pub routes: Vec<Route>,
     #[serde(default)]
     pub audit: Audit,

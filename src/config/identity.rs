@@ -36,10 +36,13 @@ impl Default for SessionIdCarriers {
     }
 }
 
+/// Failures, wrong secrets among them, that one client address may have.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BadCredentials {
+    /// How fast what was used up comes back.
     pub rate: Rate,
+    /// How many at once.
     pub burst: u32,
 }
 
@@ -56,6 +59,7 @@ pub struct CookieAttributes {
     /// False in development over plain HTTP; the cookie's name is then used without `__Host-`.
     pub secure: bool,
     pub same_site: SameSite,
+    /// Needs a cookie name without `__Host-`; null: the request's own host only.
     pub domain: Option<String>,
 }
 
@@ -65,6 +69,7 @@ impl Default for CookieAttributes {
     }
 }
 
+/// The cookie's `SameSite`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SameSite {

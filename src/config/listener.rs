@@ -8,6 +8,7 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listener {
+    /// `HOST:PORT`, such as `0.0.0.0:8080` or `[::]:8080`.
     pub address: String,
     pub limits: ListenerLimits,
 }
@@ -28,13 +29,21 @@ impl Default for Listener {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerLimits {
+    /// Open at once.
     pub connections: usize,
+    /// Of one client address; null: no bound of its own.
     pub connections_per_peer: Option<usize>,
+    /// The request line and the headers.
     pub head: Size,
+    /// In one request.
     pub headers: usize,
+    /// From the connection to the first byte.
     pub first_byte: Period,
+    /// To the end of the head.
     pub head_time: Period,
+    /// Between two requests.
     pub keep_alive: Period,
+    /// At once on one HTTP/2 connection.
     pub streams: u32,
 }
 
@@ -57,6 +66,7 @@ impl Default for ListenerLimits {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
+    /// `HOST:PORT`; on loopback, unless something else keeps others away.
     pub address: String,
     /// Required for the endpoints that show or change sessions.
     pub token: Option<Secret>,
@@ -74,6 +84,7 @@ impl Default for Admin {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Caller {
+    /// Stands in the audit trail.
     pub name: String,
     pub token: Secret,
     /// The fields whose values it may have.
@@ -84,6 +95,7 @@ pub struct Caller {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Status {
+    /// `HOST:PORT`.
     pub address: String,
 }
 

@@ -9,9 +9,11 @@ use super::{Period, Rate, Size};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
+    /// Unique; stands in logs, metrics and the audit trail.
     pub name: String,
     #[serde(default, rename = "match")]
     pub matches: Match,
+    /// `http://HOST:PORT`.
     pub upstream: String,
     #[serde(default)]
     pub rewrite: Rewrite,
@@ -32,10 +34,12 @@ pub struct Route {
     /// Header name: field.
     #[serde(default)]
     pub headers: IndexMap<String, String>,
+    /// Where browsers without a session are sent; null: nowhere.
     #[serde(default)]
     pub login_url: Option<String>,
     #[serde(default)]
     pub start: Start,
+    /// Whether the backend may end sessions.
     #[serde(default)]
     pub end: bool,
     #[serde(default)]
@@ -48,21 +52,27 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     #[serde(default)]
     pub limits: RouteLimits,
+    /// All of them must let a request through.
     #[serde(default)]
     pub rate_limits: Vec<RateLimit>,
 }
 
-/// Everything by default.
+/// Which requests a route takes; everything by default.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
+    /// `app.example.com`, `*.example.com`, or `*`.
     pub host: Option<String>,
+    /// On whole segments.
     pub path: Option<String>,
     pub path_type: PathType,
+    /// Any of these; empty: any.
     pub methods: Vec<String>,
+    /// All of these: name: value.
     pub headers: IndexMap<String, String>,
 }
 
+/// How the path is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PathType {
@@ -71,12 +81,15 @@ pub enum PathType {
     Exact,
 }
 
+/// What changes in the request on its way to the backend.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rewrite {
+    /// Whether the backend does not see `match.path`.
     pub strip_prefix: bool,
 }
 
+/// Whether requests need a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SessionUse {
@@ -117,6 +130,7 @@ pub enum IdChoice {
     Header,
 }
 
+/// What counts as activity in the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Touch {
@@ -126,6 +140,7 @@ pub enum Touch {
     Never,
 }
 
+/// What the client gets when a write-back is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnReject {
@@ -134,6 +149,7 @@ pub enum OnReject {
     Ignore,
 }
 
+/// What happens to open streams when their session is revoked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnRevoke {
@@ -142,9 +158,11 @@ pub enum OnRevoke {
     Finish,
 }
 
+/// How long the backend may take.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteTimeouts {
+    /// To open a connection.
     pub connect: Period,
     /// Until the backend's head: language models think.
     pub response: Period,
@@ -158,6 +176,7 @@ impl Default for RouteTimeouts {
     }
 }
 
+/// What requests of a route may use up.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteLimits {
@@ -175,10 +194,12 @@ impl Default for RouteLimits {
     }
 }
 
+/// How many requests may come.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     pub per: RateLimitPer,
+    /// How fast what was used up comes back.
     pub rate: Rate,
     /// At least 1.
     pub burst: std::num::NonZeroU32,
@@ -186,6 +207,7 @@ pub struct RateLimit {
     pub scope: RateLimitScope,
 }
 
+/// What is counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RateLimitPer {
@@ -199,6 +221,7 @@ pub enum RateLimitPer {
     User,
 }
 
+/// Who counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RateLimitScope {

@@ -26,6 +26,7 @@ pub struct Session {
     pub schema: Schema,
 }
 
+/// How long a session lives.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lifetime {
@@ -43,6 +44,7 @@ impl Default for Lifetime {
     }
 }
 
+/// What a session may take up, in the bytes that are sent.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -60,12 +62,15 @@ impl Default for Limits {
     }
 }
 
+/// What a session holds.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
+    /// Rises with every change that needs a migration.
     pub version: u32,
     /// In the order in which the context lists them.
     pub fields: IndexMap<String, Field>,
+    /// In order, up to this version.
     #[serde(default)]
     pub migrations: Vec<Migration>,
 }
@@ -79,8 +84,10 @@ pub struct Field {
     /// The unit of access that this field belongs to.
     #[serde(default)]
     pub section: Option<String>,
+    /// The only values; null: any of the type.
     #[serde(default, rename = "enum")]
     pub choices: Option<Vec<Value>>,
+    /// What backends see where the field is absent; null: nothing.
     #[serde(default)]
     pub default: Option<Value>,
     /// False: set at creation, by claims or by the admin API, never by a backend's write-back.
@@ -99,6 +106,7 @@ pub struct Field {
     pub max: Option<Size>,
 }
 
+/// The type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldType {
@@ -122,15 +130,18 @@ pub enum FieldAudit {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Migration {
+    /// The version that a session has afterwards.
     pub to: u32,
     /// Old path: new path.
     #[serde(default)]
     pub rename: IndexMap<String, String>,
+    /// Path: new type. What cannot be converted is dropped.
     #[serde(default)]
     pub convert: IndexMap<String, FieldType>,
     /// Where absent.
     #[serde(default)]
     pub set: IndexMap<String, Value>,
+    /// Paths that are no more.
     #[serde(default)]
     pub drop: Vec<String>,
 }

@@ -22,6 +22,7 @@ impl Default for Store {
     }
 }
 
+/// What keeps the sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {

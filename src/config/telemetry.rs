@@ -9,6 +9,7 @@ use super::Period;
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
+    /// `stdout`, or `file: PATH` for JSON lines.
     pub sinks: Vec<AuditSink>,
     /// Records kept per session.
     pub keep: u32,
@@ -29,6 +30,7 @@ pub enum AuditSink {
     File(PathBuf),
 }
 
+/// What cloakroom says about itself.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
@@ -43,6 +45,7 @@ impl Default for Log {
     }
 }
 
+/// One JSON object per line, or text for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {

@@ -2,6 +2,7 @@ mod arbitrary;
 mod defaults;
 mod places;
 mod reference;
+mod route_rules;
 mod rules;
 mod secrets;
 mod shapes;

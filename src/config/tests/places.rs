@@ -224,3 +224,11 @@ fn a_file_that_cannot_be_read_is_reported_by_name() {
     std::fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
     assert!(load(&path).unwrap_err().render(false).contains("larger than 1 MiB"));
 }
+
+#[test]
+fn of_very_many_problems_the_first_are_shown_and_the_others_counted() {
+    let text = format!("{SOUND}origins: [{}]\n", "x, ".repeat(20_000));
+    let found = problems(&text);
+    assert_eq!(found.iter().count(), 501);
+    assert_eq!(found.iter().last().unwrap().message, "19500 more problems are not shown");
+}

@@ -158,3 +158,19 @@ fn the_walk_and_the_types_agree_on_every_key_of_the_schema() {
     assert_eq!(schema["properties"]["environment"]["default"], "prod");
     assert_eq!(definitions["RouteTimeouts"]["properties"]["idle"]["default"], "10m");
 }
+
+#[test]
+fn every_key_of_the_published_schema_is_described() {
+    let schema = json_schema();
+    let definitions = schema["$defs"].as_object().unwrap();
+    let mut bare = Vec::new();
+    for (name, object) in definitions.iter().chain([(&"file".to_owned(), &schema)]) {
+        for (key, property) in object["properties"].as_object().into_iter().flatten() {
+            let target = property["$ref"].as_str().and_then(|r| definitions.get(r.trim_start_matches("#/$defs/")));
+            if property["description"].is_null() && target.is_none_or(|t| t["description"].is_null()) {
+                bare.push(format!("{name}.{key}"));
+            }
+        }
+    }
+    assert_eq!(bare, Vec::<String>::new());
+}

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use http::{HeaderName, HeaderValue, Method};
 
@@ -10,17 +10,20 @@ pub(super) fn validate(config: &Config, problems: &mut Problems) {
     if config.routes.is_empty() {
         problems.error("/routes", "without a route every request is answered with 404");
     }
+    let mut names = HashSet::new();
+    let mut alike: HashMap<Criteria, Vec<(usize, &[String])>> = HashMap::new();
     for (index, route) in config.routes.iter().enumerate() {
         let base = format!("/routes/{index}");
         name(&format!("{base}/name"), &route.name, problems);
-        let earlier = || config.routes.iter().take(index);
-        if earlier().any(|other| other.name == route.name) {
+        if !names.insert(&route.name) {
             problems.error(format!("{base}/name"), "another route has this name already");
         }
-        if let Some(first) = earlier().position(|other| takes_all(&other.matches, &route.matches)) {
+        let alike = alike.entry(Criteria::of(&route.matches)).or_default();
+        if let Some((first, _)) = alike.iter().find(|(_, methods)| takes_all(methods, &route.matches.methods)) {
             let help = format!("`routes[{first}]` takes every request that this one matches");
             problems.error_with_help(format!("{base}/match"), "this route can never be chosen", help);
         }
+        alike.push((index, &route.matches.methods));
         matches(&format!("{base}/match"), &route.matches, problems);
         upstream(&base, route, problems);
         session(&base, route, problems);
@@ -30,22 +33,32 @@ pub(super) fn validate(config: &Config, problems: &mut Problems) {
     }
 }
 
-/// Whether the earlier route leaves nothing for the later one.
-fn takes_all(earlier: &Match, later: &Match) -> bool {
-    let host = |m: &Match| m.host.as_deref().filter(|h| *h != "*").map(str::to_ascii_lowercase);
-    let path = |m: &Match| match m.path_type {
-        PathType::Prefix => (PathType::Prefix, m.path.as_deref().unwrap_or("/").trim_end_matches('/').to_owned()),
-        PathType::Exact => (PathType::Exact, m.path.clone().unwrap_or_default()),
-    };
-    let headers = |m: &Match| -> HashSet<(String, String)> {
-        m.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect()
-    };
-    let methods = later.methods.iter().all(|m| earlier.methods.contains(m));
-    host(earlier) == host(later)
-        && path(earlier) == path(later)
-        && earlier.methods.is_empty() == later.methods.is_empty()
-        && methods
-        && headers(earlier) == headers(later)
+/// What a route matches, its methods aside.
+#[derive(PartialEq, Eq, Hash)]
+struct Criteria {
+    host: Option<String>,
+    path: (bool, String),
+    headers: BTreeSet<(String, String)>,
+}
+
+impl Criteria {
+    fn of(matches: &Match) -> Self {
+        let path = match matches.path_type {
+            PathType::Prefix => (true, matches.path.as_deref().unwrap_or("/").trim_end_matches('/').to_owned()),
+            PathType::Exact => (false, matches.path.clone().unwrap_or_default()),
+        };
+        let header = |(name, value): (&String, &String)| (name.to_ascii_lowercase(), value.clone());
+        Self {
+            host: matches.host.as_deref().filter(|h| *h != "*").map(str::to_ascii_lowercase),
+            path,
+            headers: matches.headers.iter().map(header).collect(),
+        }
+    }
+}
+
+/// Whether a route with the earlier methods leaves nothing to one alike. Naming a method comes before naming none.
+fn takes_all(earlier: &[String], later: &[String]) -> bool {
+    earlier.is_empty() == later.is_empty() && later.iter().all(|m| earlier.contains(m))
 }
 
 fn matches(base: &str, matches: &Match, problems: &mut Problems) {
