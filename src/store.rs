@@ -19,7 +19,7 @@ use crate::clock::Time;
 use crate::handle::{Birth, CommitId, Handle, SecretHash, UserKey};
 
 pub use apply::{Applied, apply};
-pub use embedded::Embedded;
+pub use embedded::{Embedded, OpenError};
 pub use memory::Memory;
 
 /// What a store gives back, once it can.
@@ -65,6 +65,55 @@ pub trait Store: Send + Sync + 'static {
 pub enum Entry {
     Living(Record),
     Revoked(Tombstone),
+}
+
+impl Entry {
+    /// When it counts as absent, and a home may sweep it.
+    pub fn forgotten_at(&self) -> Time {
+        match self {
+            Self::Living(record) => record.dead_at(),
+            Self::Revoked(tombstone) => tombstone.until,
+        }
+    }
+
+    /// When the session was over, which is what the time that its trail is kept counts from.
+    pub fn over_at(&self) -> Time {
+        match self {
+            Self::Living(record) => record.dead_at(),
+            Self::Revoked(tombstone) => tombstone.revoked_at,
+        }
+    }
+
+    /// What the index of users says of it: whose it is and when it was created.
+    pub fn listing(&self) -> Option<(UserKey, Time)> {
+        match self {
+            Self::Living(record) => record.user.map(|user| (user, record.created_at)),
+            Self::Revoked(_) => None,
+        }
+    }
+
+    /// Slides the idle expiry to `now`, of a living session of that birth only; never back.
+    fn touch(self: &mut Arc<Self>, birth: Birth, now: Time) -> bool {
+        match &**self {
+            Self::Living(record) if record.birth == birth && record.last_active < now => {}
+            Self::Living(_) | Self::Revoked(_) => return false,
+        }
+        if let Self::Living(record) = Arc::make_mut(self) {
+            record.last_active = now;
+        }
+        true
+    }
+
+    fn is_living(&self, birth: Birth, now: Time) -> bool {
+        matches!(self, Self::Living(record) if record.birth == birth && record.is_living(now))
+    }
+
+    fn recent(&self) -> &VecDeque<Recent> {
+        match self {
+            Self::Living(record) => &record.recent,
+            Self::Revoked(tombstone) => &tombstone.recent,
+        }
+    }
 }
 
 /// A session as the store keeps it: field values are JSON texts, sealed where sensitive.

@@ -68,6 +68,11 @@ impl Problems {
         self.0.push(Problem::new(path, severity, message, help));
     }
 
+    /// Adds all of another's.
+    pub fn append(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     pub fn has_errors(&self) -> bool {
         self.0.iter().any(|p| p.severity == Severity::Error)
     }

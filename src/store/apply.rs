@@ -1,6 +1,17 @@
 //! What a commit does to the entry under its handle.
 
-use super::{Commit, Entry, Outcome};
+use std::sync::Arc;
+
+use super::{
+    Change, Commit, Conflict, Effect, Entry, Outcome, PreviousSecret, Proof, Recent, Record, Rotate, Stored, Tombstone,
+};
+use crate::clock::Time;
+
+/// How many commits an entry remembers.
+///
+/// A commit is asked for again by the exchange that lost its answer, within that exchange's deadline; so many
+/// other commits to one session in between would be a session written without pause.
+const REMEMBERED: usize = 16;
 
 /// A commit's effect, for the home to write.
 #[derive(Debug)]
@@ -11,6 +22,162 @@ pub struct Applied {
 }
 
 /// Decides a commit against what stands under its handle.
-pub fn apply(_current: Option<&Entry>, _commit: &Commit) -> Applied {
-    Applied { outcome: Outcome::NotFound, entry: None }
+///
+/// A commit that the entry remembers is answered as it was then, before any check. An expired session and a
+/// tombstone past its time count as absent, whether or not the home has swept them.
+pub fn apply(current: Option<&Entry>, commit: &Commit) -> Applied {
+    if let Some(before) = current.and_then(|entry| entry.recent().iter().find(|recent| recent.id == commit.id)) {
+        return unchanged(Outcome::Done { revision: before.revision, seq: before.seq, record: None });
+    }
+    decide(current, commit).unwrap_or_else(unchanged)
+}
+
+fn unchanged(outcome: Outcome) -> Applied {
+    Applied { outcome, entry: None }
+}
+
+fn decide(current: Option<&Entry>, commit: &Commit) -> Result<Applied, Outcome> {
+    let current = current.filter(|entry| commit.now < entry.forgotten_at());
+    match &commit.effect {
+        Effect::Create(record) => {
+            vacant(current)?;
+            Ok(recorded(record.as_ref().clone(), None, commit))
+        }
+        Effect::Change(asked) => change(living(current)?, asked, commit),
+        Effect::Revoke { birth, until } => {
+            let record = living(current)?;
+            same_birth(record, birth.as_ref().unwrap_or(&record.birth))?;
+            Ok(recorded(next(record), Some(*until), commit))
+        }
+        Effect::Note { birth } => {
+            let record = living(current)?;
+            same_birth(record, birth)?;
+            Ok(recorded(next(record), None, commit))
+        }
+    }
+}
+
+fn vacant(current: Option<&Entry>) -> Result<(), Outcome> {
+    match current {
+        None => Ok(()),
+        Some(Entry::Living(_)) => Err(Outcome::Exists),
+        Some(Entry::Revoked(_)) => Err(Outcome::Revoked),
+    }
+}
+
+fn living(current: Option<&Entry>) -> Result<&Record, Outcome> {
+    match current {
+        Some(Entry::Living(record)) => Ok(record),
+        Some(Entry::Revoked(_)) => Err(Outcome::Revoked),
+        None => Err(Outcome::NotFound),
+    }
+}
+
+fn same_birth(record: &Record, birth: &crate::handle::Birth) -> Result<(), Outcome> {
+    if record.birth == *birth { Ok(()) } else { Err(Outcome::Conflict(Conflict::Birth)) }
+}
+
+fn change(record: &Record, asked: &Change, commit: &Commit) -> Result<Applied, Outcome> {
+    same_birth(record, &asked.base.birth)?;
+    matches_revision(record, asked)?;
+    merges(record, asked)?;
+    if let Some(rotate) = &asked.rotate {
+        replaces_current(record, rotate)?;
+    }
+    if !has_effect(record, asked) {
+        return Ok(unchanged(Outcome::Unchanged { revision: record.revision }));
+    }
+    let mut record = next(record);
+    write_fields(&mut record, asked);
+    record.schema = record.schema.max(asked.schema.unwrap_or(0));
+    if let Some(user) = asked.user {
+        record.user = user;
+    }
+    if let Some(rotate) = &asked.rotate {
+        let previous = Some(PreviousSecret { hash: rotate.current, until: rotate.grace_until });
+        record.proof = Proof::Secret { hash: rotate.next, previous };
+    }
+    Ok(recorded(record, asked.end, commit))
+}
+
+/// `If-Match` names the revision before the exchange's own head was committed, since that is all its writer saw.
+fn matches_revision(record: &Record, asked: &Change) -> Result<(), Outcome> {
+    let Some(wanted) = asked.if_match else { return Ok(()) };
+    let only_own_since = asked.base.own == Some(record.revision) && record.revision.checked_sub(1) == Some(wanted);
+    if record.revision == wanted || only_own_since { Ok(()) } else { Err(Outcome::Conflict(Conflict::Revision)) }
+}
+
+/// No field of the change was changed by another writer after the base.
+fn merges(record: &Record, asked: &Change) -> Result<(), Outcome> {
+    let by_another = |path: &&Arc<str>| {
+        let at = record.changed_at(path);
+        at > asked.base.revision && asked.base.own != Some(at)
+    };
+    match asked.set.iter().map(|(path, _)| path).chain(&asked.unset).find(by_another) {
+        Some(path) => Err(Outcome::Conflict(Conflict::Field(path.clone()))),
+        None => Ok(()),
+    }
+}
+
+fn replaces_current(record: &Record, rotate: &Rotate) -> Result<(), Outcome> {
+    match &record.proof {
+        Proof::Secret { hash, .. } if *hash == rotate.current => Ok(()),
+        Proof::Secret { .. } | Proof::Token { .. } => Err(Outcome::SecretChanged),
+    }
+}
+
+fn has_effect(record: &Record, asked: &Change) -> bool {
+    changes_fields(asked)
+        || asked.schema.is_some_and(|version| version > record.schema)
+        || asked.user.is_some_and(|user| user != record.user)
+        || asked.rotate.is_some()
+        || asked.end.is_some()
+}
+
+fn changes_fields(asked: &Change) -> bool {
+    !asked.set.is_empty() || !asked.unset.is_empty()
+}
+
+/// Only field changes raise the revision.
+///
+/// What is unset is remembered for as long as the session lives, so that no conflict is missed. Names come from
+/// the closed schema and the versions before it, which bounds them; to drop the oldest would be to merge what
+/// may conflict.
+fn write_fields(record: &mut Record, asked: &Change) {
+    if !changes_fields(asked) {
+        return;
+    }
+    record.revision = record.revision.saturating_add(1);
+    for path in &asked.unset {
+        record.fields.remove(path);
+        record.unset.insert(path.clone(), record.revision);
+    }
+    for (path, json) in &asked.set {
+        record.unset.remove(path);
+        record.fields.insert(path.clone(), Stored { json: json.clone(), revision: record.revision });
+    }
+}
+
+/// A copy of the record with the number of its next audit record.
+fn next(record: &Record) -> Record {
+    let mut record = record.clone();
+    record.seq = record.seq.saturating_add(1);
+    record
+}
+
+/// Completes the audit record, remembers the commit, and puts a tombstone in the record's place where it ends.
+fn recorded(mut record: Record, end: Option<Time>, commit: &Commit) -> Applied {
+    let (revision, seq) = (record.revision, record.seq);
+    while record.recent.len() >= REMEMBERED {
+        record.recent.pop_front();
+    }
+    record.recent.push_back(Recent { id: commit.id, revision, seq });
+    let outcome = Outcome::Done { revision, seq, record: Some(commit.record.complete(seq, revision)) };
+    let entry = match end {
+        None => Entry::Living(record),
+        Some(until) => {
+            Entry::Revoked(Tombstone { birth: record.birth, revoked_at: commit.now, until, seq, recent: record.recent })
+        }
+    };
+    Applied { outcome, entry: Some(entry) }
 }

@@ -1,0 +1,180 @@
+//! The only assembly point: a configuration becomes parts, parts become tasks, and all of them end in order.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::audit::{Audit, SinkError};
+use crate::clock::Clock;
+use crate::config::{self, Config, Problems, StoreKind};
+use crate::drain::Drain;
+use crate::exchange::{Exchanges, Rooms};
+use crate::keyring::{Keyring, KeyringError};
+use crate::listener::Listener;
+use crate::session::{self, Live, Sessions};
+use crate::store::{Embedded, Memory, OpenError, Store, StoreError, TrailBounds};
+use crate::telemetry::Metrics;
+
+/// How often open exchanges are looked at: an end or a touch that is due is late by no more than this.
+const PULSE: Duration = Duration::from_millis(250);
+/// How often limits and idle connections are swept.
+const SWEEP: Duration = Duration::from_secs(2);
+
+/// A running sidecar.
+pub struct Running {
+    /// Where the proxy listens, in the order of the file.
+    pub proxy: Vec<SocketAddr>,
+    pub sessions: Arc<Sessions>,
+    pub metrics: Metrics,
+    drain: Drain,
+    audit: Audit,
+    store: Arc<dyn Store>,
+    tasks: Vec<JoinHandle<()>>,
+    shutdown: config::Shutdown,
+}
+
+/// Why a sidecar could not start; one line each.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error("the revocations could not be read: {0}")]
+    Revocations(StoreError),
+    #[error(transparent)]
+    Audit(#[from] SinkError),
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: String, error: std::io::Error },
+    #[error("the configuration is not sound: {0}")]
+    Configuration(String),
+    #[error("{0} is not supported yet")]
+    Unsupported(&'static str),
+}
+
+/// Starts everything that a configuration asks for.
+pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError> {
+    let mut problems = Problems::default();
+    let Some((rooms, schema)) = Rooms::compile(config, &mut problems) else {
+        let first = problems.into_vec().into_iter().find(|problem| problem.severity == config::Severity::Error);
+        let told = first.map_or_else(String::new, |problem| format!("{}: {}", problem.path, problem.message));
+        return Err(StartError::Configuration(told));
+    };
+    let keyring = Arc::new(keyring(config, &clock)?);
+    let store = open_store(config, &clock)?;
+    let audit = Audit::open(&config.audit.sinks)?;
+    let (drain, metrics, live) = (Drain::default(), Metrics::new(), Live::default());
+    let parts =
+        session::Parts { store: store.clone(), schema, keyring, clock, live: live.clone(), audit: audit.clone() };
+    let sessions = Arc::new(Sessions::new(parts, config));
+    sessions.read_revocations().await.map_err(StartError::Revocations)?;
+    let exchanges = Exchanges {
+        rooms: Arc::new(rooms),
+        sessions: sessions.clone(),
+        metrics: metrics.clone(),
+        drain: drain.clone(),
+    };
+    let listeners = config.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
+    let proxy = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
+    let mut tasks = Vec::new();
+    for listener in listeners {
+        let exchanges = exchanges.clone();
+        tasks.push(tokio::spawn(listener.serve(drain.clone(), move |request, arrival| {
+            let exchanges = exchanges.clone();
+            async move { exchanges.serve(request, arrival).await }
+        })));
+    }
+    tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
+    tasks.push(tokio::spawn(sweep(exchanges.rooms, drain.clone())));
+    Ok(Running { proxy, sessions, metrics, drain, audit, store, tasks, shutdown: config.shutdown.clone() })
+}
+
+impl Running {
+    /// Ends in order: what is in flight may finish, its commits and audit copies are written, the store is closed.
+    ///
+    /// Says whether everything ended by itself.
+    pub async fn shut_down(self) -> bool {
+        let in_time = self.drain.finish(self.shutdown.drain.0).await;
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        // The last of its owners: what waits for the disk is written before this returns.
+        drop((self.sessions, self.store));
+        self.audit.close();
+        in_time
+    }
+
+    /// Tells whoever asks that no more work is wanted; what comes all the same is still served.
+    pub fn begin_ending(&self) {}
+
+    /// How long to go on accepting before [`Running::shut_down`], so that endpoints catch up.
+    pub fn grace(&self) -> Duration {
+        self.shutdown.grace.0
+    }
+}
+
+/// Where the keyring is, if no place is given: beside the database.
+pub fn keyring_path(config: &Config) -> Option<PathBuf> {
+    let beside =
+        || (config.store.kind == StoreKind::Embedded).then(|| config.store.path.with_extension("keyring.json"));
+    config.keyring.path.clone().or_else(beside)
+}
+
+fn keyring(config: &Config, clock: &Clock) -> Result<Keyring, KeyringError> {
+    let activate_after = config.keyring.activate_after.0;
+    match (&config.keyring.path, keyring_path(config)) {
+        (Some(path), _) => Keyring::load(path, activate_after),
+        (None, Some(beside)) => {
+            tracing::warn!(
+                target: "cloakroom::keyring",
+                path = %beside.display(),
+                "the keyring lies beside the database that it protects; keyring.path puts it elsewhere",
+            );
+            Keyring::load_or_create(&beside, activate_after, clock.now())
+        }
+        (None, None) => Keyring::ephemeral(clock.now()),
+    }
+}
+
+fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
+    let bounds = TrailBounds { keep: config.audit.keep, retain: config.audit.retain.0 };
+    match config.store.kind {
+        StoreKind::Memory => Ok(Arc::new(Memory::new(bounds))),
+        StoreKind::Embedded => Ok(Arc::new(Embedded::open(&config.store.path, bounds, clock.clone())?)),
+        StoreKind::Redis => Err(StartError::Unsupported("store.kind: redis")),
+    }
+}
+
+fn bind(raw: &config::Listener) -> Result<Listener, StartError> {
+    let failed = |error| StartError::Listen { address: raw.address.clone(), error };
+    let address: SocketAddr =
+        raw.address.parse().map_err(|_| failed(std::io::Error::other("it is not an address and a port")))?;
+    Listener::bind(address, raw.limits.clone()).map_err(failed)
+}
+
+/// Has open exchanges live and die with their sessions.
+async fn pulse(exchanges: Exchanges, live: Live, drain: Drain) {
+    let mut ticks = tokio::time::interval(PULSE);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = drain.over() => return,
+        }
+        for (handle, birth) in live.tick(exchanges.sessions.now()) {
+            exchanges.touch_session(handle, birth).await;
+        }
+    }
+}
+
+async fn sweep(rooms: Arc<Rooms>, drain: Drain) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => rooms.sweep(),
+            () = drain.over() => return,
+        }
+    }
+}
