@@ -85,6 +85,10 @@ proptest! {
     fn anything_like_a_configuration_loads_or_is_refused_at_a_line_that_it_has(text in pieces()) {
         holds(&text)?;
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn a_sound_file_with_a_piece_cut_out_loads_or_is_refused(from in 0..400usize, length in 0..40usize) {
