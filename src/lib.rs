@@ -24,8 +24,10 @@ pub mod handle;
 pub mod headers;
 pub mod keyring;
 pub mod peer;
+pub mod readiness;
 pub mod secret;
 pub mod structured;
 
+pub mod admin;
 pub mod audit;
 pub mod telemetry;
