@@ -67,11 +67,16 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let store = open_store(config, &clock)?;
     let audit = Audit::open(&config.audit.sinks)?;
     let (drain, metrics, live) = (Drain::default(), Metrics::new(), Live::default());
-    let parts = session::Parts { store: store.clone(), schema, keyring, clock, live: live.clone(), audit: audit.clone() };
+    let parts =
+        session::Parts { store: store.clone(), schema, keyring, clock, live: live.clone(), audit: audit.clone() };
     let sessions = Arc::new(Sessions::new(parts, config));
     sessions.read_revocations().await.map_err(StartError::Revocations)?;
-    let exchanges =
-        Exchanges { rooms: Arc::new(rooms), sessions: sessions.clone(), metrics: metrics.clone(), drain: drain.clone() };
+    let exchanges = Exchanges {
+        rooms: Arc::new(rooms),
+        sessions: sessions.clone(),
+        metrics: metrics.clone(),
+        drain: drain.clone(),
+    };
     let listeners = config.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
     let proxy = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
     let mut tasks = Vec::new();
@@ -113,7 +118,8 @@ impl Running {
 
 /// Where the keyring is, if no place is given: beside the database.
 pub fn keyring_path(config: &Config) -> Option<PathBuf> {
-    let beside = || (config.store.kind == StoreKind::Embedded).then(|| config.store.path.with_extension("keyring.json"));
+    let beside =
+        || (config.store.kind == StoreKind::Embedded).then(|| config.store.path.with_extension("keyring.json"));
     config.keyring.path.clone().or_else(beside)
 }
 

@@ -16,8 +16,8 @@ use crate::config::{self, Problems, SessionUse};
 use crate::context::{Context, Stripped};
 use crate::drain::Drain;
 use crate::identity::{Ambiguous, Carrier, Credential, Failures, Origins, SessionCookie, Verifier};
-use crate::listener::Arrival;
 use crate::limit::{LimitError, Limiter, PeerAdmitted, Permit, per_name};
+use crate::listener::Arrival;
 use crate::peer::TrustedProxies;
 use crate::respond::{Asker, Refusal, Setting, refuse};
 use crate::route::{Route, Table};
@@ -52,7 +52,6 @@ pub struct Exchanges {
     pub metrics: Metrics,
     pub drain: Drain,
 }
-
 
 impl Rooms {
     /// Compiles every room's part of the configuration, noting every problem; none if there was an error.

@@ -53,7 +53,7 @@ pub struct ReplyBody(Source);
 
 enum Source {
     /// Our own words.
-    Own { bytes: Bytes, held: Held },
+    Own { bytes: Bytes, held: Box<Held> },
     /// The backend's, as they come.
     Backend(Box<Passing>),
     /// Nothing but the record: a 101, whose tunnel holds the rest.
@@ -82,7 +82,7 @@ enum BrokenOff {
 
 impl ReplyBody {
     pub fn own(bytes: Bytes, record: Record) -> Self {
-        Self(Source::Own { bytes, held: Held::new(record, None, None) })
+        Self(Source::Own { bytes, held: Box::new(Held::new(record, None, None)) })
     }
 
     pub fn backend(passing: Passing) -> Self {

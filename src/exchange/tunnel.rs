@@ -12,7 +12,7 @@ use super::reply::Held;
 
 /// The client's side of an upgrade, taken before its head is passed on.
 pub fn client_side(head: &mut Parts) -> OnUpgrade {
-    head.extensions.remove::<OnUpgrade>().map_or_else(|| hyper::upgrade::on(http::Request::new(())), |upgrade| upgrade)
+    head.extensions.remove::<OnUpgrade>().unwrap_or_else(|| hyper::upgrade::on(http::Request::new(())))
 }
 
 /// The backend's side, taken out of its 101.
