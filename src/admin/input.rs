@@ -69,7 +69,10 @@ fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
     let essence = stated.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
         "application/json" | "application/merge-patch+json" => Ok(()),
-        _ => Err(Problem::new(Kind::UnsupportedMediaType, "Bodies are application/json or application/merge-patch+json.")),
+        _ => Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "Bodies are application/json or application/merge-patch+json.",
+        )),
     }
 }
 
