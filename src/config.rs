@@ -4,29 +4,50 @@
 //! the file has; each room compiles its own section and reports [`Problem`]s by path, which the loader
 //! places on a line and column.
 
+mod diagnostic;
+mod document;
+mod finding;
+mod form;
 mod identity;
+mod lines;
 mod listener;
+mod load;
+mod plain;
+mod pointer;
 mod problem;
+mod published;
+mod reference;
 mod route;
 mod scalar;
 mod session;
+mod shape;
+mod source;
 mod store;
 mod telemetry;
+mod unsupported;
+mod validate;
+mod veil;
 
+pub use diagnostic::{Diagnostic, Diagnostics};
 pub use identity::{BadCredentials, CookieAttributes, Identity, SameSite, SessionIdCarriers};
 pub use listener::{Admin, Caller, Listener, ListenerLimits, Shutdown, Status};
+pub use load::{Inspected, Loaded, inspect, inspect_file, load, parse};
+pub use pointer::below;
 pub use problem::{Problem, Problems, Severity};
+pub use published::json_schema;
+pub use reference::Environment;
 pub use route::{
     IdChoice, Match, OnReject, OnRevoke, PathType, RateLimit, RateLimitPer, RateLimitScope, Rewrite, Route,
     RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch,
 };
 pub use scalar::{Period, Rate, Size};
 pub use session::{Field, FieldAudit, FieldType, Lifetime, Limits, Migration, Schema, Session};
+pub use source::Source;
 pub use store::{Keyring, Store, StoreKind};
 pub use telemetry::{Audit, AuditSink, Log, LogFormat};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -37,6 +58,7 @@ pub struct Config {
     /// Namespaces every key in the store.
     #[serde(default = "prod")]
     pub environment: String,
+    /// Where clients connect.
     #[serde(default = "Listener::defaults")]
     pub listeners: Vec<Listener>,
     #[serde(default)]
@@ -59,8 +81,9 @@ pub struct Config {
     pub headers: Headers,
     /// Peers whose forwarding headers are believed. Nobody by default.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<scalar::Network>")]
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// The most specific match wins.
     pub routes: Vec<Route>,
     #[serde(default)]
     pub audit: Audit,
@@ -71,7 +94,7 @@ pub struct Config {
 }
 
 /// The names of the headers between cloakroom and the backend.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Headers {
     /// What every one of cloakroom's own header names begins with.
@@ -87,3 +110,6 @@ impl Default for Headers {
 fn prod() -> String {
     "prod".into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,13 +14,14 @@ use zeroize::{Zeroize, Zeroizing};
 #[error("the system's source of randomness failed")]
 pub struct NoEntropy;
 
-fn random<const N: usize>() -> Result<[u8; N], NoEntropy> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoEntropy> {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| NoEntropy)?;
     Ok(bytes)
 }
 
-fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+/// Reads base64url without padding that stands for exactly `N` bytes, at most 64.
+pub(crate) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     // Larger than any name here, so that decoding needs no allocation and a secret leaves no copy on the heap.
     let mut buffer = Zeroizing::new([0u8; 64]);
     let written = URL_SAFE_NO_PAD.decode_slice(text, &mut buffer[..]).ok()?;
@@ -101,6 +102,11 @@ impl CommitId {
     pub fn random() -> Result<Self, NoEntropy> {
         random().map(Self)
     }
+}
+
+/// A bearer token for one run of a program: 192 random bits in base64url.
+pub fn random_token() -> Result<String, NoEntropy> {
+    Ok(URL_SAFE_NO_PAD.encode(random::<24>()?))
 }
 
 /// What begins a field handle; no field may be given a string that begins so.

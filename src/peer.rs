@@ -53,6 +53,14 @@ impl TrustedProxies {
     }
 }
 
+/// What limits per client address count by: an IPv4 address, or the /64 that one IPv6 host commands.
+pub fn limit_key(address: IpAddr) -> u128 {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_bits().into(),
+        IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

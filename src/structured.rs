@@ -76,13 +76,17 @@ impl Scalar {
 fn decimal(number: f64) -> Option<sfv::Decimal> {
     let thousandths = (number * 1000.0).round();
     // More than three decimals would be lost without a word.
-    if !(thousandths.abs() < 1e15) || (number - thousandths / 1000.0).abs() > number.abs() * f64::EPSILON {
+    if thousandths.abs() >= 1e15 || (number - thousandths / 1000.0).abs() > number.abs() * f64::EPSILON {
         return None;
     }
     sfv::Integer::try_from(thousandths as i64).ok().map(sfv::Decimal::from_integer_scaled_1000)
 }
 
 impl Value {
+    pub fn text(text: &str) -> Self {
+        Self::Scalar(Scalar::String(text.to_owned()))
+    }
+
     /// Reads a JSON scalar or an array of scalars.
     pub fn from_json(json: &Json) -> Option<Self> {
         match json {

@@ -1,0 +1,132 @@
+//! Sinks for audit records: copies of what commits wrote, and attempts that wrote nothing.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::config::AuditSink;
+
+/// Records waiting for one sink. Beyond that its reader is too slow and copies are dropped: the store's stream is
+/// the truth.
+const WAITING: usize = 4096;
+
+/// Hands audit records on to every sink, without ever waiting for one.
+#[derive(Clone, Default)]
+pub struct Audit(Arc<Sinks>);
+
+#[derive(Default)]
+struct Sinks {
+    sinks: Mutex<Vec<Sink>>,
+    published: AtomicU64,
+}
+
+struct Sink {
+    name: &'static str,
+    records: SyncSender<Arc<str>>,
+    writer: JoinHandle<()>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// A sink could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the audit file {path} cannot be opened: {error}")]
+pub struct SinkError {
+    path: PathBuf,
+    error: io::Error,
+}
+
+impl Audit {
+    pub fn open(sinks: &[AuditSink]) -> Result<Self, SinkError> {
+        let sinks = sinks
+            .iter()
+            .map(|sink| match sink {
+                AuditSink::Stdout => Ok(Sink::spawn("stdout", |line| io::stdout().lock().write_all(line))),
+                AuditSink::File(path) => {
+                    let mut file = LogFile::open(path).map_err(|error| SinkError { path: path.clone(), error })?;
+                    Ok(Sink::spawn("file", move |line| file.write(line)))
+                }
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self(Arc::new(Sinks { sinks: Mutex::new(sinks), published: AtomicU64::new(0) })))
+    }
+
+    /// Passes a record on; one that a sink has no room for is counted and dropped there.
+    pub fn publish(&self, record: &str) {
+        self.0.published.fetch_add(1, Ordering::Relaxed);
+        let sinks = self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        if sinks.is_empty() {
+            return;
+        }
+        let line: Arc<str> = format!("{record}\n").into();
+        for sink in sinks.iter() {
+            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sink.records.try_send(line.clone()) {
+                sink.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How many records were published.
+    pub fn published(&self) -> u64 {
+        self.0.published.load(Ordering::Relaxed)
+    }
+
+    /// How many copies each sink lost, by its name.
+    pub fn dropped(&self) -> Vec<(&'static str, u64)> {
+        let sinks = self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        sinks.iter().map(|sink| (sink.name, sink.dropped.load(Ordering::Relaxed))).collect()
+    }
+
+    /// Has the sinks write what they still hold, and ends them. What is published afterwards is dropped.
+    pub fn close(&self) {
+        let sinks = std::mem::take(&mut *self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner));
+        for Sink { records, writer, .. } in sinks {
+            drop(records);
+            // A writer that panicked has nothing left to say.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Sink {
+    fn spawn(name: &'static str, mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> Self {
+        let (records, waiting): (_, Receiver<Arc<str>>) = sync_channel(WAITING);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let lost = dropped.clone();
+        let writer = std::thread::spawn(move || {
+            for line in waiting {
+                if let Err(error) = write(line.as_bytes()) {
+                    lost.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(target: "cloakroom::audit", sink = name, %error, "an audit copy could not be written");
+                }
+            }
+        });
+        Self { name, records, writer, dropped }
+    }
+}
+
+/// A file that is opened again when it was moved away.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    inode: u64,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
+        let inode = file.metadata()?.ino();
+        Ok(Self { path: path.to_owned(), file, inode })
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        if std::fs::metadata(&self.path).map_or(0, |now| now.ino()) != self.inode {
+            *self = Self::open(&self.path)?;
+        }
+        self.file.write_all(line)
+    }
+}

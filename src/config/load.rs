@@ -1,0 +1,162 @@
+//! Text into a [`Config`], or into everything that is wrong with it.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::diagnostic::Diagnostics;
+use super::document::{self, Node};
+use super::finding::Finding;
+use super::lines::Lines;
+use super::pointer::Pointer;
+use super::reference::{self, Environment, reason};
+use super::shape::Walk;
+use super::source::{Source, unreadable};
+use super::veil::Veil;
+use super::{AuditSink, Config, Problems, Severity, json_schema, unsupported, validate};
+
+/// Far more than any configuration needs, and far less than memory holds.
+const FILE_SIZE: u64 = 1 << 20;
+
+/// A configuration without errors, and the file that it came from.
+///
+/// Warnings are kept by the source: [`Source::diagnose`] has them.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Config,
+    pub source: Source,
+}
+
+/// A configuration that may have errors.
+#[derive(Debug)]
+pub struct Inspected {
+    /// What could be read, with stand-ins for what could not; none where too little is left for a further
+    /// check to mean anything. Only to be checked, never to be run.
+    pub config: Option<Config>,
+    pub source: Source,
+}
+
+/// Reads a file, with the references to the environment of this process.
+///
+/// # Errors
+/// Everything that is wrong with the file, warnings included, if anything is worse than a warning.
+pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
+    inspect_file(path)?.loaded()
+}
+
+/// Reads a text as if it stood in the file at `path`.
+///
+/// # Errors
+/// As [`load`].
+pub fn parse(text: &str, path: &Path, environment: Environment<'_>) -> Result<Loaded, Diagnostics> {
+    inspect(text, path, environment).loaded()
+}
+
+/// Reads a file as far as it can be read, so that the rooms' problems are reported along with the loader's.
+///
+/// # Errors
+/// The file cannot be read, is no UTF-8 or is larger than 1 MiB.
+pub fn inspect_file(path: &Path) -> Result<Inspected, Diagnostics> {
+    let refused = |message: String| unreadable(&path.display().to_string(), message);
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_SIZE + 1).read_to_end(&mut bytes))
+        .map_err(|e| refused(format!("the configuration cannot be read: {}", reason(&e))))?;
+    let text = String::from_utf8(bytes).map_err(|_| refused("the configuration is not UTF-8 text".into()))?;
+    Ok(inspect(&text, path, &|name| std::env::var(name).ok()))
+}
+
+/// Reads a text as far as it can be read.
+pub fn inspect(text: &str, path: &Path, environment: Environment<'_>) -> Inspected {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut source = Source {
+        file: path.display().to_string(),
+        text: text.to_owned(),
+        lines: Lines::of(text),
+        root: None,
+        veil: Veil::default(),
+        findings: Vec::new(),
+        broken: Vec::new(),
+    };
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let config = match tree(&mut source, folder, environment) {
+        Ok(root) => typed(&mut source, root, folder),
+        Err(finding) => {
+            source.veil = Veil::over_lines(&source.text, &source.lines);
+            source.findings.push(finding);
+            None
+        }
+    };
+    Inspected { config, source }
+}
+
+impl Inspected {
+    fn loaded(self) -> Result<Loaded, Diagnostics> {
+        let failed = self.source.findings.iter().any(|f| f.severity == Severity::Error);
+        match self.config {
+            Some(config) if !failed => Ok(Loaded { config, source: self.source }),
+            _ => Err(self.source.diagnose(Problems::default())),
+        }
+    }
+}
+
+fn tree(source: &mut Source, folder: &Path, environment: Environment<'_>) -> Result<Node, Finding> {
+    if source.text.len() as u64 > FILE_SIZE {
+        return Err(Finding::error(0..0, "the configuration is larger than 1 MiB"));
+    }
+    let mut root = document::parse(&source.text, &source.lines, &mut source.findings)?;
+    let values = reference::resolve(&mut root, &source.text, folder, environment, &mut source.findings);
+    source.veil = Veil::over(&root, &source.text, values);
+    unsupported::refuse(&mut root, &mut source.findings);
+    Ok(root)
+}
+
+fn typed(source: &mut Source, root: Node, folder: &Path) -> Option<Config> {
+    let schema = json_schema();
+    let definitions = schema.get("$defs").unwrap_or(&Value::Null);
+    let mut walk = Walk {
+        definitions,
+        findings: &mut source.findings,
+        veil: &mut source.veil,
+        path: Pointer::root(),
+        broken: Vec::new(),
+    };
+    let value = walk.value(&root, None, &schema);
+    source.broken = walk.broken;
+    source.root = Some(root);
+    let mut config = deserialized(source, value)?;
+    anchor(&mut config, folder);
+    let mut problems = Problems::default();
+    validate::validate(&config, &mut problems);
+    source.absorb(problems);
+    source.has("/session/schema/fields").then_some(config)
+}
+
+/// The walk leaves nothing for serde to refuse; should it ever, the place is known all the same.
+fn deserialized(source: &mut Source, value: Value) -> Option<Config> {
+    match serde_path_to_error::deserialize::<_, Config>(value) {
+        Ok(config) => Some(config),
+        Err(error) => {
+            let mut pointer = Pointer::root();
+            error.path().iter().for_each(|segment| pointer.push(&segment.to_string()));
+            let mut problems = Problems::default();
+            problems.error(pointer.to_string(), "this cannot be read as the configuration needs it");
+            source.absorb(problems);
+            None
+        }
+    }
+}
+
+/// Paths are relative to the file that names them, not to where the process was started.
+fn anchor(config: &mut Config, folder: &Path) {
+    let from_file = |path: &mut PathBuf| *path = folder.join(&*path).components().collect();
+    from_file(&mut config.store.path);
+    config.keyring.path.iter_mut().for_each(from_file);
+    for sink in &mut config.audit.sinks {
+        if let AuditSink::File(path) = sink {
+            from_file(path);
+        }
+    }
+}

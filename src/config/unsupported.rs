@@ -1,0 +1,161 @@
+//! What the format has and this version does not: refused at its place, never ignored, never called unknown.
+//!
+//! A line leaves the table when its feature comes.
+
+use serde_json::{Value, json};
+
+use super::document::{Entry, Kind, Node};
+use super::finding::{Finding, meant, quoted};
+use super::plain;
+use super::pointer::Pointer;
+
+struct Rule {
+    /// Keys from the root; `*` stands for any index.
+    place: &'static str,
+    refuses: Refuses,
+}
+
+enum Refuses {
+    /// The key, unless it says what holds anyway.
+    Unless(fn() -> Value),
+    /// The key, always.
+    Always,
+    /// Such a value of a key that is there otherwise.
+    Value(fn(&str) -> bool, &'static str),
+}
+
+use Refuses::{Always, Unless, Value as Such};
+
+const UNIX: Refuses = Such(|text| text.starts_with("unix:"), "Unix sockets are not supported yet");
+const CLAIMS: Refuses =
+    Such(|text| matches!(text, "jwt" | "introspection"), "this kind of credential is not supported yet");
+
+#[rustfmt::skip]
+const TABLE: &[Rule] = &[
+    Rule { place: "listeners/*/address", refuses: UNIX },
+    Rule { place: "listeners/*/tls", refuses: Unless(|| Value::Null) },
+    Rule { place: "listeners/*/proxy_protocol", refuses: Unless(|| json!(false)) },
+    Rule { place: "admin/address", refuses: UNIX },
+    Rule { place: "status/address", refuses: UNIX },
+    Rule { place: "store/kind", refuses: Such(|text| text == "redis", "the store `redis` is not supported yet") },
+    Rule { place: "store/url", refuses: Unless(|| Value::Null) },
+    Rule { place: "store/urls", refuses: Unless(|| json!([])) },
+    Rule { place: "store/cluster", refuses: Unless(|| json!(false)) },
+    Rule { place: "store/ca", refuses: Unless(|| Value::Null) },
+    Rule { place: "store/connect_timeout", refuses: Unless(|| json!("1s")) },
+    Rule { place: "store/cache", refuses: Unless(|| json!({ "sessions": 10_000, "mode": "tracking" })) },
+    Rule { place: "store/on_failure", refuses: Unless(|| json!("closed")) },
+    Rule { place: "store/stale_for", refuses: Unless(|| json!("30s")) },
+    Rule { place: "store/durability", refuses: Unless(|| json!({ "wait_replicas": 0, "timeout": "100ms" })) },
+    Rule { place: "identity/jwt", refuses: Unless(|| Value::Null) },
+    Rule { place: "identity/introspection", refuses: Unless(|| Value::Null) },
+    Rule { place: "session/max_per_user", refuses: Unless(|| Value::Null) },
+    Rule { place: "routes/*/upstream", refuses: Such(
+        |text| ["https:", "h2c:", "unix:"].iter().any(|scheme| text.starts_with(scheme)),
+        "upstreams other than `http://` are not supported yet",
+    ) },
+    Rule { place: "routes/*/upstream_tls", refuses: Unless(|| Value::Null) },
+    Rule { place: "routes/*/identity/*", refuses: CLAIMS },
+    Rule { place: "routes/*/forward_credential", refuses: Unless(|| json!(false)) },
+    Rule { place: "routes/*/rate_limits/*/scope", refuses: Such(|text| text == "cluster", "the scope `cluster` is not supported yet") },
+    Rule { place: "routes/*/rate_limits/*/on_failure", refuses: Always },
+    Rule { place: "tracing", refuses: Unless(|| json!({ "otlp": null, "sample": 0.01 })) },
+];
+
+/// Takes what is not supported out of the tree; what is left is what the schema knows.
+pub(super) fn refuse(root: &mut Node, findings: &mut Vec<Finding>) {
+    for rule in TABLE {
+        let steps: Vec<&str> = rule.place.split('/').collect();
+        visit(root, &steps, rule, &mut Pointer::root(), findings);
+    }
+}
+
+fn visit(node: &mut Node, steps: &[&str], rule: &Rule, path: &mut Pointer, findings: &mut Vec<Finding>) {
+    let Some((step, below)) = steps.split_first() else {
+        return value(node, rule, path, findings);
+    };
+    match &mut node.kind {
+        Kind::List { items, .. } if *step == "*" => {
+            for (index, item) in items.iter_mut().enumerate() {
+                path.push(&index.to_string());
+                visit(item, below, rule, path, findings);
+                path.pop();
+            }
+        }
+        Kind::Map { entries, .. } => {
+            let is_it = |e: &Entry| e.key == *step;
+            path.push(step);
+            if below.is_empty() && !matches!(rule.refuses, Such(..)) {
+                entries.iter().filter(|e| is_it(e) && !e.repeated).for_each(|e| key(e, rule, path, findings));
+                entries.retain(|e| !is_it(e));
+            } else if let Some(entry) = entries.iter_mut().find(|e| is_it(e)) {
+                visit(&mut entry.value, below, rule, path, findings);
+            }
+            path.pop();
+        }
+        _ => {}
+    }
+}
+
+fn value(node: &mut Node, rule: &Rule, path: &Pointer, findings: &mut Vec<Finding>) {
+    let (Such(refuses, message), Kind::Scalar(scalar)) = (&rule.refuses, &node.kind) else { return };
+    if refuses(&scalar.text) {
+        findings.push(Finding::error(node.span.clone(), message).at_path(path.to_string()));
+        node.kind = Kind::Refused;
+    }
+}
+
+fn key(entry: &Entry, rule: &Rule, path: &mut Pointer, findings: &mut Vec<Finding>) {
+    match rule.refuses {
+        Unless(default) => unless(entry, &default(), path, findings),
+        _ => not_yet(entry, None, path, findings),
+    }
+}
+
+/// Accepts what says the default, whole or in part.
+fn unless(entry: &Entry, default: &Value, path: &mut Pointer, findings: &mut Vec<Finding>) {
+    match (&entry.value.kind, default) {
+        (Kind::Refused, _) => {}
+        (Kind::Map { entries, .. }, Value::Object(defaults)) => {
+            for entry in entries.iter().filter(|e| !e.repeated) {
+                path.push(&entry.key);
+                match defaults.get(&entry.key) {
+                    Some(default) => unless(entry, default, path, findings),
+                    None => findings.push(unknown(entry, defaults.keys().map(String::as_str), path)),
+                }
+                path.pop();
+            }
+        }
+        (kind, default) if says(kind, default) => {}
+        _ => not_yet(entry, Some(default), path, findings),
+    }
+}
+
+fn says(kind: &Kind, default: &Value) -> bool {
+    match kind {
+        Kind::Scalar(scalar) if scalar.plain => plain::value(&scalar.text) == *default,
+        Kind::Scalar(scalar) => default.as_str() == Some(&scalar.text),
+        Kind::List { items, .. } => items.is_empty() && (default.is_null() || *default == json!([])),
+        Kind::Map { .. } | Kind::Refused => false,
+    }
+}
+
+fn not_yet(entry: &Entry, default: Option<&Value>, path: &Pointer, findings: &mut Vec<Finding>) {
+    let finding = Finding::error(entry.key_span.clone(), format_args!("{} is not supported yet", quoted(&entry.key)));
+    let help = match default {
+        Some(default) if !default.is_null() && !default.is_object() => format!("remove it; {default} holds"),
+        _ => "remove it".into(),
+    };
+    findings.push(finding.help(help).at_path(path.to_string()));
+}
+
+/// An unknown key among known ones.
+pub(super) fn unknown<'k>(entry: &Entry, known: impl Iterator<Item = &'k str> + Clone, path: &Pointer) -> Finding {
+    let help = match meant(&entry.key, known.clone()) {
+        Some(word) => format!("did you mean `{word}`?"),
+        None => format!("the keys here are {}", known.map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")),
+    };
+    Finding::error(entry.key_span.clone(), format_args!("unknown key {}", quoted(&entry.key)))
+        .help(help)
+        .at_path(path.to_string())
+}

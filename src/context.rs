@@ -1,0 +1,356 @@
+//! What only cloakroom may say: stripped from what clients send, set on what backends receive.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Method, Version};
+
+use crate::config::{self, Problems};
+use crate::headers::{
+    self, Names, Reserved, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
+};
+use crate::listener::Arrival;
+use crate::peer::Peer;
+use crate::route::RouteIndex;
+use crate::session::{FieldIndex, Held, Schema, Session};
+use crate::structured::{self, Bare, Shown, Value};
+
+mod trace;
+
+pub use trace::Trace;
+
+/// The bytes of `name=hdl_…` beside the name.
+const HANDLE_BYTES: usize = 1 + 4 + 22;
+
+/// Strips requests, and injects contexts.
+pub struct Context {
+    pub names: Arc<Names>,
+    reserved: Reserved,
+    schema: Arc<Schema>,
+    routes: Vec<RouteContext>,
+}
+
+/// What one route's backend sees.
+struct RouteContext {
+    read: Vec<FieldIndex>,
+    headers: Vec<(HeaderName, FieldIndex)>,
+}
+
+/// A request's head without anything that only cloakroom may say, and what was taken note of on the way.
+#[derive(Debug)]
+pub struct Stripped {
+    /// The protocol that the client asks to change to.
+    pub upgrade: Option<HeaderValue>,
+    /// Whether the client takes trailers.
+    pub trailers: bool,
+    /// Whether the target had a fragment, which its parsed form does not show.
+    pub fragment: bool,
+    /// The request id of a trusted peer, else a new one.
+    pub request_id: Arc<str>,
+    pub trace: Trace,
+    /// What forwarding headers are to say.
+    forwarded: Forwarded,
+}
+
+#[derive(Debug)]
+struct Forwarded {
+    for_: String,
+    proto: HeaderValue,
+    host: Option<HeaderValue>,
+    elements: String,
+}
+
+impl Context {
+    pub fn compile(config: &config::Config, schema: Arc<Schema>, problems: &mut Problems) -> Option<Self> {
+        let Some(names) = Names::new(&config.headers.prefix) else {
+            problems.error("/headers/prefix", "is not the beginning of a header name");
+            return None;
+        };
+        let single = config.routes.iter().flat_map(|route| route.headers.keys().map(String::as_str));
+        let reserved = Reserved::new(&names, single);
+        let routes = (0..).zip(&config.routes).map(|(at, route)| compile(at, route, config, &schema, &names, problems));
+        let routes = routes.collect();
+        Some(Self { names: Arc::new(names), reserved, schema, routes })
+    }
+
+    /// Removes what a client may not say: hop-by-hop fields and what `Connection` names first, then every reserved
+    /// name in any spelling, then what peers who are not trusted say of those before them.
+    pub fn strip(&self, head: &mut Parts, peer: Peer, arrival: Arrival) -> Stripped {
+        let upgrade = upgrade(head);
+        let trailers = headers::tokens(&head.headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        headers::remove_hop_by_hop(&mut head.headers);
+        head.headers.remove(header::EXPECT);
+        let forwarded = Forwarded::new(head, peer, arrival.secure);
+        let request_id = request_id(&head.headers, peer);
+        let gone: Vec<HeaderName> = head
+            .headers
+            .keys()
+            .filter(|name| self.reserved.covers(name) || headers::is_forwarding(name) && !peer.trusted)
+            .cloned()
+            .collect();
+        for name in gone {
+            head.headers.remove(name);
+        }
+        let trace = Trace::of(&mut head.headers);
+        Stripped { upgrade, trailers, fragment: arrival.fragment, request_id, trace, forwarded }
+    }
+
+    /// The names that only cloakroom may say.
+    pub fn reserved(&self) -> &Reserved {
+        &self.reserved
+    }
+
+    /// Whether a trailer of a client may pass.
+    pub fn lets_pass(&self, name: &HeaderName) -> bool {
+        !self.reserved.covers(name) && !headers::is_forwarding(name)
+    }
+
+    /// Sets the context headers for a session.
+    pub fn inject(&self, head: &mut Parts, route: RouteIndex, session: &Session, handles: &dyn Handles) {
+        let Some(context) = self.routes.get(route.position()) else { return };
+        let set = &mut head.headers;
+        insert(set, &self.names.session, &session.handle().to_string());
+        insert(set, &self.names.etag, &format!("\"{}\"", session.revision()));
+        set.insert(&self.names.schema, HeaderValue::from(self.schema.version));
+        let mut dictionary = String::new();
+        for index in &context.read {
+            self.show(session, *index, handles, |path, shown| structured::append(&mut dictionary, path, shown));
+        }
+        if !dictionary.is_empty() {
+            insert(set, &self.names.context, &dictionary);
+        }
+        for (name, index) in &context.headers {
+            self.show(session, *index, handles, |_, shown| match shown {
+                Shown::Value(value) => insert(set, name, &Bare(value).to_string()),
+                Shown::Handle(handle) => insert(set, name, handle),
+            });
+        }
+    }
+
+    /// Hands on what stands for a field: its value, its default, its handle, or nothing.
+    fn show(&self, session: &Session, index: FieldIndex, handles: &dyn Handles, mut with: impl FnMut(&str, Shown<'_>)) {
+        let Some(field) = self.schema.field(index) else { return };
+        match session.held(index) {
+            Held::Sealed(_) => with(&field.path, Shown::Handle(&handles.handle(session, &field.path))),
+            _ => {
+                if let Some(value) = session.value(index, &self.schema) {
+                    with(&field.path, Shown::Value(value));
+                }
+            }
+        }
+    }
+
+    /// Sets what every backend is told: who is before us, and by which names this exchange goes.
+    pub fn forward(&self, head: &mut Parts, stripped: &Stripped) {
+        let set = &mut head.headers;
+        insert(set, &X_FORWARDED_FOR, &stripped.forwarded.for_);
+        set.insert(X_FORWARDED_PROTO, stripped.forwarded.proto.clone());
+        match &stripped.forwarded.host {
+            Some(host) => set.insert(X_FORWARDED_HOST, host.clone()),
+            None => set.remove(X_FORWARDED_HOST),
+        };
+        insert(set, &header::FORWARDED, &stripped.forwarded.elements);
+        insert(set, &X_REQUEST_ID, &stripped.request_id);
+        insert(set, &TRACEPARENT, stripped.trace.parent());
+        if let Some(state) = stripped.trace.state() {
+            set.insert(TRACESTATE, state.clone());
+        }
+        set.append(header::VIA, via(head.version));
+        if let Some(upgrade) = &stripped.upgrade {
+            set.insert(header::CONNECTION, HeaderValue::from_static("upgrade, te"));
+            set.insert(header::UPGRADE, upgrade.clone());
+        } else {
+            set.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+        // Always, so that a backend may write back in trailers.
+        set.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Makes field handles.
+pub trait Handles {
+    fn handle(&self, session: &Session, path: &str) -> String;
+}
+
+impl<F: Fn(&Session, &str) -> String> Handles for F {
+    fn handle(&self, session: &Session, path: &str) -> String {
+        self(session, path)
+    }
+}
+
+fn insert(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
+    // Whatever is put here is visible ASCII by the way that it is made; what were not would be absent, not wrong.
+    match HeaderValue::from_str(value) {
+        Ok(value) => headers.insert(name, value),
+        Err(_) => headers.remove(name),
+    };
+}
+
+fn via(version: Version) -> HeaderValue {
+    match version {
+        Version::HTTP_2 => HeaderValue::from_static("2 cloakroom"),
+        Version::HTTP_10 => HeaderValue::from_static("1.0 cloakroom"),
+        _ => HeaderValue::from_static("1.1 cloakroom"),
+    }
+}
+
+fn upgrade(head: &Parts) -> Option<HeaderValue> {
+    let asked = headers::tokens(&head.headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let protocol = headers::only(&head.headers, &header::UPGRADE).ok().flatten()?;
+    // h2c by upgrade is nothing that a client of HTTP/1.1 still asks for, and a tunnel around every check.
+    let known = !protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2");
+    (asked && known && head.version == Version::HTTP_11 && head.method == Method::GET).then(|| protocol.clone())
+}
+
+/// The request id of a trusted peer if it is well-formed, else a new one.
+fn request_id(headers: &HeaderMap, peer: Peer) -> Arc<str> {
+    let well_formed = |id: &&str| {
+        (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:/+=@".contains(&b))
+    };
+    let given =
+        headers::only(headers, &X_REQUEST_ID).ok().flatten().and_then(|id| id.to_str().ok()).filter(well_formed);
+    match given {
+        Some(id) if peer.trusted => id.into(),
+        _ => trace::random_hex::<16>().into(),
+    }
+}
+
+impl Forwarded {
+    fn new(head: &Parts, peer: Peer, secure: bool) -> Self {
+        let headers = &head.headers;
+        let join = |name: &HeaderName| {
+            let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+            lines.filter(|_| peer.trusted).collect::<Vec<_>>().join(", ")
+        };
+        let given = |name: &HeaderName| headers::only(headers, name).ok().flatten().filter(|_| peer.trusted).cloned();
+        let host = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        let host = host.or_else(|| headers.get(header::HOST).cloned());
+        let scheme = if secure { "https" } else { "http" };
+        let mut for_ = join(&X_FORWARDED_FOR);
+        add(&mut for_, peer.address);
+        let mut elements = join(&header::FORWARDED);
+        add(&mut elements, element(peer.address, scheme, host.as_ref()));
+        Self {
+            for_,
+            proto: given(&X_FORWARDED_PROTO).unwrap_or(HeaderValue::from_static(scheme)),
+            host: given(&X_FORWARDED_HOST).or(host),
+            elements,
+        }
+    }
+}
+
+fn add(list: &mut String, member: impl std::fmt::Display) {
+    let separator = if list.is_empty() { "" } else { ", " };
+    // Writing to a string does not fail.
+    let _ = write!(list, "{separator}{member}");
+}
+
+/// One element of `Forwarded` (RFC 7239).
+fn element(address: IpAddr, scheme: &str, host: Option<&HeaderValue>) -> String {
+    let mut element = match address {
+        IpAddr::V4(v4) => format!("for={v4}"),
+        IpAddr::V6(v6) => format!("for=\"[{v6}]\""),
+    };
+    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\'])) {
+        let _ = write!(element, ";host=\"{host}\"");
+    }
+    let _ = write!(element, ";proto={scheme}");
+    element
+}
+
+fn compile(
+    at: usize,
+    route: &config::Route,
+    config: &config::Config,
+    schema: &Schema,
+    names: &Names,
+    problems: &mut Problems,
+) -> RouteContext {
+    let place = format!("/routes/{at}");
+    let read = schema.select(&route.read, &format!("{place}/read"), problems);
+    let mut headers = Vec::new();
+    for (name, path) in &route.headers {
+        let pointer = format!("{place}/headers/{name}");
+        let index = schema.one(path, pointer.clone(), problems);
+        match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(parsed) if is_taken(&parsed, names) => {
+                problems.error(pointer, format!("'{name}' has a meaning of its own in HTTP and cannot carry a field"));
+            }
+            Ok(parsed) => headers.extend(index.map(|index| (parsed, index))),
+            Err(_) => problems.error(pointer, format!("'{name}' is not a header name")),
+        }
+    }
+    check_worst_case(&place, (&read, &headers), config, schema, problems);
+    RouteContext { read, headers }
+}
+
+/// Names that a field may not be sent under.
+fn is_taken(name: &HeaderName, names: &Names) -> bool {
+    let fixed = [
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::EXPECT,
+        header::COOKIE,
+        header::AUTHORIZATION,
+        header::VIA,
+        header::CONTENT_TYPE,
+        TRACEPARENT,
+        TRACESTATE,
+        X_REQUEST_ID,
+    ];
+    fixed.contains(name) || headers::is_forwarding(name) || Reserved::new(names, std::iter::empty()).is_ours(name)
+}
+
+/// Refuses a route whose headers might not fit: the smaller of the sum of its read fields and a whole session, plus
+/// handles, defaults and single-field headers.
+fn check_worst_case(
+    place: &str,
+    (read, headers): (&[FieldIndex], &[(HeaderName, FieldIndex)]),
+    config: &config::Config,
+    schema: &Schema,
+    problems: &mut Problems,
+) {
+    let mut values = Vec::new();
+    let mut fixed = 0;
+    for index in read {
+        let Some(field) = schema.field(*index) else { continue };
+        if field.sensitive {
+            fixed += field.path.len() + HANDLE_BYTES + 2;
+        } else {
+            values.push((field.max + 2, &field.path));
+        }
+        fixed += field.default.as_ref().map_or(0, |default| default.size(&field.path));
+    }
+    for (name, index) in headers {
+        let Some(field) = schema.field(*index) else { continue };
+        fixed += name.as_str().len() + if field.sensitive { HANDLE_BYTES } else { field.max };
+    }
+    let (limit, session) = (config.session.limits.context.bytes(), config.session.limits.session.bytes());
+    let sum: usize = values.iter().map(|(size, _)| size).sum();
+    let worst = sum.min(session) + fixed;
+    if worst > limit {
+        values.sort_unstable_by(|a, b| b.cmp(a));
+        let largest: Vec<String> = values.iter().take(3).map(|(size, path)| format!("{path} ({size} B)")).collect();
+        let named = if largest.is_empty() { String::new() } else { format!("; the largest: {}", largest.join(", ")) };
+        problems.error(
+            format!("{place}/read"),
+            format!("this route's context may come to {worst} bytes, over limits.context ({limit} bytes){named}"),
+        );
+    }
+}
+
+/// What a session's field is shown as, for those who ask outside of a request.
+pub fn shown_json(value: Option<&Value>, handle: Option<String>) -> Option<serde_json::Value> {
+    match (handle, value) {
+        (Some(handle), _) => Some(serde_json::json!({ "handle": handle })),
+        (None, value) => value.map(Value::to_json),
+    }
+}

@@ -1,0 +1,94 @@
+//! W3C trace context, carried on.
+
+use http::{HeaderMap, HeaderValue};
+
+use crate::headers::{self, TRACEPARENT, TRACESTATE};
+
+/// The trace that an exchange belongs to.
+#[derive(Debug)]
+pub struct Trace {
+    parent: String,
+    state: Option<HeaderValue>,
+}
+
+impl Trace {
+    /// Continues the client's trace if it is well-formed, else starts one that nobody records.
+    ///
+    /// No span of our own is recorded, so the parent is passed on as it is and the chain stays whole.
+    pub fn of(headers: &mut HeaderMap) -> Self {
+        let parent = headers::only(headers, &TRACEPARENT).ok().flatten().and_then(|value| value.to_str().ok());
+        let parent = parent.filter(|text| is_traceparent(text)).map(str::to_owned);
+        let state = headers::only(headers, &TRACESTATE).ok().flatten().cloned();
+        headers.remove(TRACEPARENT);
+        headers.remove(TRACESTATE);
+        match parent {
+            Some(parent) => Self { parent, state },
+            None => Self { parent: format!("00-{}-{}-00", random_hex::<16>(), random_hex::<8>()), state: None },
+        }
+    }
+
+    pub fn parent(&self) -> &str {
+        &self.parent
+    }
+
+    pub fn state(&self) -> Option<&HeaderValue> {
+        self.state.as_ref()
+    }
+
+    pub fn id(&self) -> &str {
+        self.parent.get(3..35).unwrap_or_default()
+    }
+}
+
+fn is_traceparent(text: &str) -> bool {
+    let mut parts = text.split('-');
+    let mut hex = |length: usize| {
+        let part = parts.next().unwrap_or_default();
+        let well_formed =
+            part.len() == length && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        well_formed.then_some(part)
+    };
+    let (Some(version), Some(trace), Some(span), Some(_flags)) = (hex(2), hex(32), hex(16), hex(2)) else {
+        return false;
+    };
+    let nonzero = |part: &str| part.bytes().any(|b| b != b'0');
+    // A later version may have more parts; version 00 has none, and ff is no version.
+    version != "ff"
+        && nonzero(trace)
+        && nonzero(span)
+        && (version != "00" || parts.next().is_none())
+        && text.len() <= 128
+}
+
+/// So many random bytes in hexadecimal; all zero if there is no randomness, which names nothing but harms nobody.
+pub fn random_hex<const N: usize>() -> String {
+    let mut bytes = [0u8; N];
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_well_formed_parents_are_continued() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert!(is_traceparent(good));
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4BF92F3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-extra",
+        ] {
+            assert!(!is_traceparent(bad), "{bad}");
+        }
+    }
+}

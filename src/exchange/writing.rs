@@ -1,0 +1,363 @@
+//! From the backend's head to the client's: changes collected, checked and committed before a byte is passed on.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Response, StatusCode, Version, response};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use tokio::task::JoinHandle;
+
+use crate::config::{IdChoice, OnReject};
+use crate::context::Stripped;
+use crate::handle::SessionId;
+use crate::headers;
+use crate::identity::Carrier;
+use crate::limit::Permit;
+use crate::respond::Refusal;
+use crate::route::Route;
+use crate::session::{Action, Actor, ActorKind, CommitError, Committed, Presence, Session};
+use crate::telemetry::{Record, WriteBack};
+use crate::upstream::{Answer, Lease, UpstreamError};
+use crate::writeback::{Checker, Collected, Part, Wish};
+
+use super::reply::{Held, Idle, Passing, ReplyBody};
+use super::{Admitted, Exchanges, tunnel};
+
+/// A response that may be passed on: its changes are committed.
+pub struct Passage {
+    head: response::Parts,
+    body: Incoming,
+    lease: Lease,
+    presence: Option<Presence>,
+    permit: Permit,
+    trailers: TrailerWriting,
+    idle: std::time::Duration,
+    tunnel: Option<(OnUpgrade, OnUpgrade)>,
+}
+
+/// Who writes, for the commit and for its record.
+#[derive(Clone)]
+struct Writer {
+    exchanges: Exchanges,
+    route: Arc<Route>,
+    session: Option<Arc<Session>>,
+    /// The revision that the head of the same response committed.
+    own: Option<u64>,
+    actor: Actor,
+}
+
+/// What became of a write-back that was not refused.
+struct Written {
+    outcome: WriteBack,
+    committed: Committed,
+}
+
+/// Takes the write-back out of an answer, has it committed, and makes the response ready for the client.
+pub async fn settle(
+    exchanges: &Exchanges,
+    answer: Answer,
+    admitted: Admitted,
+    client: Option<OnUpgrade>,
+    stripped: &Stripped,
+    record: &mut Record,
+) -> Result<Passage, Refusal> {
+    let Answer { mut response, lease } = answer;
+    let tunnel = upgraded(&mut response, client)?;
+    let (mut head, body) = response.into_parts();
+    let context = &exchanges.rooms.context;
+    let collected = Collected::take(&mut head.headers, &context.names, context.reserved());
+    clean(&mut head, exchanges, tunnel.is_some());
+    let Admitted { route, session, carrier, presence, permit, preflight } = admitted;
+    let policy = exchanges.rooms.policies.of(&route);
+    let mut writer = Writer {
+        exchanges: exchanges.clone(),
+        actor: actor(&route, session.as_deref(), stripped),
+        route: route.clone(),
+        session,
+        own: None,
+    };
+    let strict = policy.on_reject == OnReject::Fail && head.status.as_u16() < 400;
+    let mut presence = presence;
+    if !collected.is_empty() && !preflight {
+        let written = writer.write(collected, Part::Head).await;
+        if let Some(written) = writer.account(written, strict, record)? {
+            writer.own = written.committed.revision;
+            if written.committed.ended {
+                // What ended the session is still the answer to its client.
+                presence = None;
+            }
+            announce(exchanges, &mut head, &route, carrier, &written.committed);
+        }
+    }
+    let passes = stripped.trailers;
+    filter_trailer_field(&mut head.headers, context.reserved(), passes);
+    let trailers = TrailerWriting { writer, state: State::Waiting, strict, passes, preflight };
+    Ok(Passage { head, body, lease, presence, permit, trailers, idle: policy.idle, tunnel })
+}
+
+/// Both sides of a change of protocol. A backend that changes it unasked is no backend to talk to.
+fn upgraded(
+    response: &mut Response<Incoming>,
+    client: Option<OnUpgrade>,
+) -> Result<Option<(OnUpgrade, OnUpgrade)>, Refusal> {
+    match (response.status() == StatusCode::SWITCHING_PROTOCOLS, client) {
+        (true, Some(client)) => Ok(Some((client, tunnel::backend_side(response)))),
+        (true, None) => Err(UpstreamError::Unasked.into()),
+        (false, _) => Ok(None),
+    }
+}
+
+/// Removes what ends at this hop, and a cookie that would pass for the session's.
+fn clean(head: &mut response::Parts, exchanges: &Exchanges, tunnels: bool) {
+    let upgrade = head.headers.get(header::UPGRADE).cloned();
+    headers::remove_hop_by_hop(&mut head.headers);
+    if let Some(upgrade) = upgrade.filter(|_| tunnels) {
+        head.headers.insert(header::UPGRADE, upgrade);
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    let Some(cookie) = exchanges.rooms.verifier.cookie() else { return };
+    if head.headers.get_all(header::SET_COOKIE).iter().any(|line| cookie.is_set_by(line)) {
+        let kept: Vec<HeaderValue> =
+            head.headers.get_all(header::SET_COOKIE).iter().filter(|line| !cookie.is_set_by(line)).cloned().collect();
+        head.headers.remove(header::SET_COOKIE);
+        for line in kept {
+            head.headers.append(header::SET_COOKIE, line);
+        }
+    }
+}
+
+fn actor(route: &Route, session: Option<&Session>, stripped: &Stripped) -> Actor {
+    Actor {
+        route: Some(route.name.clone()),
+        user: session.and_then(Session::user),
+        request_id: Some(stripped.request_id.clone()),
+        trace_id: Some(stripped.trace.id().into()),
+        ..Actor::new(ActorKind::Backend)
+    }
+}
+
+/// Tells the client of a new id, or that its own is void.
+fn announce(
+    exchanges: &Exchanges,
+    head: &mut response::Parts,
+    route: &Route,
+    carrier: Option<Carrier>,
+    committed: &Committed,
+) {
+    let cookie = exchanges.rooms.verifier.cookie();
+    if let Some(id) = &committed.new_id {
+        let says_cookie =
+            exchanges.rooms.permissions.start(route.index).is_none_or(|start| start.id == IdChoice::Cookie);
+        let by_cookie = carrier.map_or(says_cookie, |carrier| carrier == Carrier::Cookie);
+        hand_over(exchanges, &mut head.headers, id, by_cookie);
+        head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    } else if committed.ended
+        && carrier == Some(Carrier::Cookie)
+        && let Some(clear) = cookie.and_then(|cookie| cookie.clear())
+    {
+        head.headers.append(header::SET_COOKIE, clear);
+    }
+}
+
+fn hand_over(exchanges: &Exchanges, headers: &mut HeaderMap, id: &SessionId, by_cookie: bool) {
+    let text = id.reveal();
+    match exchanges.rooms.verifier.cookie().filter(|_| by_cookie).and_then(|cookie| cookie.set(&text)) {
+        Some(cookie) => {
+            headers.append(header::SET_COOKIE, cookie);
+        }
+        None => {
+            if let Ok(mut value) = HeaderValue::from_str(&text) {
+                value.set_sensitive(true);
+                headers.insert(&exchanges.rooms.context.names.session_id, value);
+            }
+        }
+    }
+}
+
+/// Leaves our names out of `Trailer`, and the field altogether where the client takes none.
+fn filter_trailer_field(headers: &mut HeaderMap, reserved: &headers::Reserved, passes: bool) {
+    if !headers.contains_key(header::TRAILER) {
+        return;
+    }
+    let ours = |token: &str| header::HeaderName::from_bytes(token.as_bytes()).is_ok_and(|name| reserved.is_ours(&name));
+    let kept = headers::tokens(headers, &header::TRAILER).filter(|token| passes && !ours(token));
+    let kept = kept.collect::<Vec<_>>().join(", ");
+    headers.remove(header::TRAILER);
+    if !kept.is_empty()
+        && let Ok(value) = HeaderValue::from_str(&kept)
+    {
+        headers.insert(header::TRAILER, value);
+    }
+}
+
+impl Passage {
+    /// The response as the client gets it.
+    pub fn respond(self, exchanges: &Exchanges, mut record: Record, _version: Version) -> Response<ReplyBody> {
+        record.responding(self.head.status);
+        let held = Held::new(record, self.presence, Some(self.permit));
+        if let Some((client, backend)) = self.tunnel {
+            tunnel::join(&exchanges.drain, client, backend, held);
+            return Response::from_parts(self.head, ReplyBody::empty());
+        }
+        let passing = Passing {
+            inner: self.body,
+            held,
+            lease: Some(self.lease),
+            trailers: self.trailers,
+            idle: Idle::new(self.idle),
+        };
+        Response::from_parts(self.head, ReplyBody::backend(passing))
+    }
+}
+
+impl Writer {
+    /// Checks and commits on a task of its own: the backend has acted, and a client that leaves does not undo that.
+    async fn write(&self, collected: Collected, part: Part) -> Result<Written, Refusal> {
+        self.exchanges.drain.spawn(self.clone().carry_out(collected, part)).await.unwrap_or_else(|_| {
+            Err(CommitError::Store(crate::store::StoreError::Unavailable("the commit's task ended".into())).into())
+        })
+    }
+
+    async fn carry_out(self, collected: Collected, part: Part) -> Result<Written, Refusal> {
+        let rooms = &self.exchanges.rooms;
+        let sessions = &self.exchanges.sessions;
+        let checker = Checker {
+            names: &rooms.context.names,
+            schema: &sessions.schema,
+            permissions: &rooms.permissions,
+            route: self.route.index,
+        };
+        let session = self.session.as_deref();
+        match (checker.check(&collected, part, session)?, session) {
+            (Wish::Change(proposal), Some(session)) => {
+                let committed = sessions.commit(session, self.own, &proposal, Action::Write, &self.actor).await?;
+                let outcome = if committed.revision.is_some() { WriteBack::Committed } else { WriteBack::Unchanged };
+                Ok(Written { outcome, committed })
+            }
+            (Wish::Start(values), session) => {
+                let carry = rooms.permissions.start(self.route.index).map_or(&[][..], |start| &start.carry);
+                let created = sessions.start(session, &values, carry, &self.actor).await?;
+                let committed = Committed { revision: Some(1), new_id: Some(created.id), ..Committed::default() };
+                Ok(Written { outcome: WriteBack::Started, committed })
+            }
+            (Wish::Nothing | Wish::Change(_), _) => {
+                Ok(Written { outcome: WriteBack::Unchanged, committed: Committed::default() })
+            }
+        }
+    }
+
+    /// Counts, logs and audits what became of a write-back, and says whether the response may still pass.
+    fn account(
+        &self,
+        written: Result<Written, Refusal>,
+        strict: bool,
+        record: &mut Record,
+    ) -> Result<Option<Written>, Refusal> {
+        let metrics = &self.exchanges.metrics;
+        match written {
+            Ok(written) => {
+                record.wrote_back(written.outcome, written.committed.revision);
+                metrics.sessions_started.inc_by(u64::from(written.outcome == WriteBack::Started));
+                metrics.sessions_ended.inc_by(u64::from(written.committed.ended));
+                metrics.rotations_ignored.inc_by(u64::from(written.committed.rotation_ignored));
+                Ok(Some(written))
+            }
+            Err(refusal) => {
+                let outcome = outcome_of(&refusal);
+                record.wrote_back(outcome, None);
+                let session = self.session.as_deref();
+                tracing::warn!(
+                    target: "cloakroom::writeback",
+                    route = &*self.route.name,
+                    session = session.map(|session| tracing::field::display(session.handle())),
+                    request_id = self.actor.request_id.as_deref(),
+                    outcome = outcome.name(),
+                    cause = %refusal,
+                    "a write-back was not written",
+                );
+                if let Some(session) = session {
+                    let sessions = &self.exchanges.sessions;
+                    sessions.audit_attempt(session, Action::Write, outcome.name(), &self.actor);
+                }
+                if strict { Err(refusal) } else { Ok(None) }
+            }
+        }
+    }
+}
+
+fn outcome_of(refusal: &Refusal) -> WriteBack {
+    match refusal {
+        Refusal::Commit(CommitError::Conflict(_)) => WriteBack::Conflict,
+        Refusal::Commit(CommitError::NotFound | CommitError::Revoked) => WriteBack::Gone,
+        Refusal::Commit(_) => WriteBack::StoreError,
+        _ => WriteBack::Rejected,
+    }
+}
+
+/// Writes back what stands in a response's trailers, between the last byte of its body and its end.
+pub struct TrailerWriting {
+    writer: Writer,
+    state: State,
+    strict: bool,
+    /// Whether the client takes trailers.
+    passes: bool,
+    preflight: bool,
+}
+
+enum State {
+    Waiting,
+    Writing { trailers: HeaderMap, task: JoinHandle<Result<Written, Refusal>> },
+    Passing(HeaderMap),
+    Failed,
+}
+
+impl TrailerWriting {
+    pub fn is_busy(&self) -> bool {
+        matches!(self.state, State::Writing { .. })
+    }
+
+    pub fn failed(&self) -> bool {
+        matches!(self.state, State::Failed)
+    }
+
+    pub fn begin(&mut self, mut trailers: HeaderMap) {
+        let context = &self.writer.exchanges.rooms.context;
+        let collected = Collected::take(&mut trailers, &context.names, context.reserved());
+        if !self.passes {
+            trailers.clear();
+        }
+        self.state = if collected.is_empty() || self.preflight {
+            State::Passing(trailers)
+        } else {
+            let task = self.writer.exchanges.drain.spawn(self.writer.clone().carry_out(collected, Part::Trailers));
+            State::Writing { trailers, task }
+        };
+    }
+
+    /// The trailers for the client once the changes in them are committed; an error where the stream must not end
+    /// as if they had been.
+    pub fn poll(&mut self, cx: &mut Context<'_>, record: &mut Record) -> Poll<Result<HeaderMap, ()>> {
+        let trailers = match &mut self.state {
+            State::Writing { trailers, task } => {
+                let written = ready!(Pin::new(task).poll(cx)).unwrap_or_else(|_| {
+                    Err(CommitError::Store(crate::store::StoreError::Unavailable("the commit's task ended".into()))
+                        .into())
+                });
+                let trailers = std::mem::take(trailers);
+                if self.writer.account(written, self.strict, record).is_err() {
+                    self.state = State::Failed;
+                    return Poll::Ready(Err(()));
+                }
+                trailers
+            }
+            State::Passing(trailers) => std::mem::take(trailers),
+            State::Waiting => HeaderMap::new(),
+            State::Failed => return Poll::Ready(Err(())),
+        };
+        self.state = State::Waiting;
+        Poll::Ready(Ok(trailers))
+    }
+}

@@ -1,0 +1,92 @@
+//! What the name key is for: names that are stable, unguessable, and say nothing of what they name.
+
+use std::fmt::{self, Write as _};
+
+use aws_lc_rs::hmac;
+
+use super::KeyringError;
+use super::derive::{self, hmac_key};
+use super::file::KeyBytes;
+use crate::handle::{Birth, FieldHandle, Handle, UserKey};
+
+pub(super) struct NameKeys {
+    handle: hmac::Key,
+    fingerprint: hmac::Key,
+    user: hmac::Key,
+}
+
+impl NameKeys {
+    pub(super) fn derive(name: &KeyBytes) -> Result<Self, KeyringError> {
+        Ok(Self {
+            handle: hmac_key(name, derive::HANDLE)?,
+            fingerprint: hmac_key(name, derive::FINGERPRINT)?,
+            user: hmac_key(name, derive::USER)?,
+        })
+    }
+
+    pub(super) fn field_handle(&self, session: Handle, birth: Birth, path: &str) -> FieldHandle {
+        let message = Message::under(&self.handle).part(b"field").shown(session).shown(birth);
+        FieldHandle(message.last(path.as_bytes()))
+    }
+
+    pub(super) fn token_handle(&self, issuer: &str, claim: &str, value: &str) -> Handle {
+        let message = Message::under(&self.handle).part(issuer.as_bytes()).part(claim.as_bytes());
+        Handle(message.last(value.as_bytes()))
+    }
+
+    /// Over one byte that says whether there is an issuer, the issuer's length (8 bytes, big-endian), the issuer
+    /// and the user, so that no two pairs meet, whatever they hold.
+    pub(super) fn user_key(&self, issuer: Option<&str>, user: &str) -> UserKey {
+        let mut message = Message::under(&self.user);
+        let name = issuer.unwrap_or_default();
+        message.0.update(&[u8::from(issuer.is_some())]);
+        message.0.update(&(name.len() as u64).to_be_bytes());
+        message.0.update(name.as_bytes());
+        UserKey(message.last(user.as_bytes()))
+    }
+
+    /// Over the session's handle as it is written, the path and the value, separated by 0x00.
+    pub(super) fn fingerprint(&self, session: Handle, path: &str, value: &[u8]) -> String {
+        let message = Message::under(&self.fingerprint).shown(session).part(path.as_bytes());
+        let bits: [u8; 8] = message.last(value);
+        format!("fp:{:016x}", u64::from_be_bytes(bits))
+    }
+}
+
+/// A message fed to HMAC piece by piece, so that names cost no allocation.
+struct Message(hmac::Context);
+
+impl Message {
+    fn under(key: &hmac::Key) -> Self {
+        Self(hmac::Context::with_key(key))
+    }
+
+    fn part(mut self, bytes: &[u8]) -> Self {
+        self.0.update(bytes);
+        self.0.update(&[0]);
+        self
+    }
+
+    fn shown(mut self, name: impl fmt::Display) -> Self {
+        // Neither a name's Display nor this writer has a way to fail.
+        let _ = write!(self, "{name}");
+        self.part(b"")
+    }
+
+    /// Ends the message and gives the first bytes of its HMAC.
+    fn last<const N: usize>(mut self, bytes: &[u8]) -> [u8; N] {
+        const { assert!(N <= 32) };
+        self.0.update(bytes);
+        let tag = self.0.sign();
+        let mut first = [0; N];
+        first.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
+        first
+    }
+}
+
+impl fmt::Write for Message {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
+}

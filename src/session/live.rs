@@ -1,0 +1,160 @@
+//! The exchanges that are open, so that they live and die with their session.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+
+use crate::clock::Time;
+use crate::handle::{Birth, Handle};
+
+/// All open exchanges that have a session.
+#[derive(Debug, Default, Clone)]
+pub struct Live(Arc<Mutex<Register>>);
+
+#[derive(Debug, Default)]
+struct Register {
+    next: u64,
+    open: HashMap<u64, Arc<Open>>,
+}
+
+/// What the register knows of one exchange.
+#[derive(Debug)]
+pub struct Open {
+    pub handle: Handle,
+    pub birth: Birth,
+    /// Absolute expiry, past which nothing of the exchange counts.
+    ends_at: Time,
+    /// Whether its being open counts as activity.
+    touches: bool,
+    touch_interval: u64,
+    last_touch: AtomicU64,
+    /// Whether the session's end ends it.
+    closes: bool,
+    closed: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// An exchange's place in the register; leaves it on drop.
+#[derive(Debug)]
+pub struct Presence {
+    id: u64,
+    live: Live,
+    open: Arc<Open>,
+}
+
+/// What an exchange is entered with.
+pub struct Entering {
+    pub handle: Handle,
+    pub birth: Birth,
+    pub ends_at: Time,
+    pub touches: bool,
+    pub touch_interval: u64,
+    pub last_touch: Time,
+    pub closes: bool,
+}
+
+impl Live {
+    fn lock(&self) -> MutexGuard<'_, Register> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn enter(&self, entering: Entering) -> Presence {
+        let open = Arc::new(Open {
+            handle: entering.handle,
+            birth: entering.birth,
+            ends_at: entering.ends_at,
+            touches: entering.touches,
+            touch_interval: entering.touch_interval,
+            last_touch: AtomicU64::new(entering.last_touch.0),
+            closes: entering.closes,
+            closed: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        });
+        let mut register = self.lock();
+        let id = register.next;
+        register.next += 1;
+        register.open.insert(id, open.clone());
+        Presence { id, live: self.clone(), open }
+    }
+
+    /// Closes the open exchanges of one session.
+    pub fn close(&self, handle: Handle, birth: Birth) {
+        self.each(|open| {
+            if open.handle == handle && open.birth == birth {
+                open.close();
+            }
+        });
+    }
+
+    /// Closes what is past its absolute expiry, and says which sessions are due for a touch.
+    pub fn tick(&self, now: Time) -> Vec<(Handle, Birth)> {
+        let mut due = Vec::new();
+        self.each(|open| {
+            if now >= open.ends_at {
+                open.close();
+            } else if open.touches && open.take_touch(now) {
+                due.push((open.handle, open.birth));
+            }
+        });
+        due.sort_unstable();
+        due.dedup();
+        due
+    }
+
+    fn each(&self, mut act: impl FnMut(&Open)) {
+        self.lock().open.values().for_each(|open| act(open));
+    }
+
+    pub fn len(&self) -> usize {
+        self.lock().open.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Open {
+    fn close(&self) {
+        if self.closes && !self.closed.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
+    }
+
+    /// Whether a touch is due; if so, the next is an interval away.
+    fn take_touch(&self, now: Time) -> bool {
+        let last = self.last_touch.load(Ordering::Acquire);
+        now.0.saturating_sub(last) >= self.touch_interval
+            && self.last_touch.compare_exchange(last, now.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+impl Presence {
+    /// Ready once the session has ended and takes the exchange with it.
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.open.closed.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        self.open.waker.register(cx.waker());
+        // Once more: it may have been closed between the look and the registration.
+        if self.open.closed.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    pub async fn closed(&self) {
+        std::future::poll_fn(|cx| self.poll_closed(cx)).await;
+    }
+
+    /// Whether the request itself is due for a touch now.
+    pub fn take_touch(&self, now: Time) -> bool {
+        self.open.take_touch(now)
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.live.lock().open.remove(&self.id);
+    }
+}

@@ -1,0 +1,182 @@
+//! Audit records: who changed what and when, never the content.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::clock::Time;
+use crate::handle::{CommitId, Handle, UserKey};
+use crate::keyring::Keyring;
+use crate::store::Draft;
+
+use super::delta::Delta;
+use super::vault::Plain;
+
+/// What a commit is called in the trail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    Create,
+    Write,
+    Migrate,
+    Rotate,
+    Revoke,
+    AdminWrite,
+    Resolve,
+    Reseal,
+}
+
+/// Who caused a commit.
+#[derive(Debug, Clone, Serialize)]
+pub struct Actor {
+    pub kind: ActorKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<Arc<str>>,
+    /// The named caller of the admin API, where handles were resolved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserKey>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<Arc<str>>,
+}
+
+impl Actor {
+    pub fn new(kind: ActorKind) -> Self {
+        Self { kind, route: None, name: None, purpose: None, user: None, request_id: None, trace_id: None }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActorKind {
+    /// An agent's write-back.
+    Backend,
+    /// The admin API.
+    Admin,
+    /// A named caller of the admin API.
+    Caller,
+    /// cloakroom itself: migrations, re-sealing.
+    Cloakroom,
+}
+
+#[derive(Serialize)]
+struct Change<'a> {
+    field: &'a str,
+    op: &'static str,
+    before: Json,
+    after: Json,
+}
+
+/// All of a record but `seq` and `revision`, which the store adds, and `key` and `mac`.
+#[derive(Serialize)]
+struct Body<'a> {
+    at: String,
+    env: &'a str,
+    session: Handle,
+    action: Action,
+    base: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commit: Option<CommitId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
+    actor: &'a Actor,
+    changes: Vec<Change<'a>>,
+}
+
+/// What makes an audit record, apart from its changes.
+pub struct Facts<'a> {
+    pub keyring: &'a Keyring,
+    pub environment: &'a str,
+    pub session: Handle,
+    pub at: Time,
+    pub action: Action,
+    /// The revision that the change was based on.
+    pub base: u64,
+    pub actor: &'a Actor,
+}
+
+impl Facts<'_> {
+    /// The record of a commit, for the store to complete.
+    pub fn draft(&self, commit: CommitId, deltas: &[Delta]) -> Option<Draft> {
+        let changes = deltas.iter().map(|delta| self.change(delta)).collect();
+        Draft::new(&self.sealed(self.body(Some(commit), None, changes))?)
+    }
+
+    /// The record of a commit that did something with sensitive values and left them what they are.
+    pub fn draft_untouched(&self, commit: CommitId, op: &'static str, values: &[(&str, &Plain)]) -> Option<Draft> {
+        let changes = values.iter().map(|&(field, plain)| {
+            let same = self.fingerprint(field, plain);
+            Change { field, op, before: same.clone(), after: same }
+        });
+        Draft::new(&self.sealed(self.body(Some(commit), None, changes.collect()))?)
+    }
+
+    /// The record of a write-back that was refused: for the sinks only.
+    pub fn attempt(&self, outcome: &'static str) -> Option<String> {
+        self.sealed(self.body(None, Some(outcome), Vec::new()))
+    }
+
+    fn body<'a>(
+        &'a self,
+        commit: Option<CommitId>,
+        outcome: Option<&'static str>,
+        changes: Vec<Change<'a>>,
+    ) -> Body<'a> {
+        Body {
+            at: self.at.precise().to_string(),
+            env: self.environment,
+            session: self.session,
+            action: self.action,
+            base: self.base,
+            commit,
+            outcome,
+            actor: self.actor,
+            changes,
+        }
+    }
+
+    fn change<'a>(&self, delta: &'a Delta) -> Change<'a> {
+        let tell = |plain: &Option<Plain>| match plain {
+            None => Json::Null,
+            Some(plain) if delta.shown => serde_json::from_str(plain).unwrap_or(Json::Null),
+            Some(plain) => self.fingerprint(&delta.path, plain),
+        };
+        Change {
+            field: &delta.path,
+            op: if delta.after.is_some() { "set" } else { "unset" },
+            before: tell(&delta.before),
+            after: tell(&delta.after),
+        }
+    }
+
+    fn fingerprint(&self, field: &str, plain: &Plain) -> Json {
+        Json::String(self.keyring.fingerprint(self.session, field, plain.as_bytes()))
+    }
+
+    fn sealed(&self, body: Body<'_>) -> Option<String> {
+        let mut json = serde_json::to_value(body).ok()?;
+        let key = self.keyring.active(self.at).to_owned();
+        json.as_object_mut()?.insert("key".into(), Json::String(key));
+        let mac = self.keyring.mac(covered(&json)?.as_bytes(), self.at).mac;
+        json.as_object_mut()?.insert("mac".into(), Json::String(mac));
+        Some(json.to_string())
+    }
+}
+
+/// The bytes that a record's mac covers: its JSON without `seq`, `revision` and `mac`, members sorted by name at
+/// every depth, no white space.
+pub fn covered(record: &Json) -> Option<String> {
+    let mut record = record.as_object()?.clone();
+    for outside in ["seq", "revision", "mac"] {
+        record.remove(outside);
+    }
+    let mut record = Json::Object(record);
+    record.sort_all_objects();
+    Some(record.to_string())
+}

@@ -1,0 +1,114 @@
+//! Whether an audit trail is whole.
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use crate::keyring::{Keyring, MacError};
+use crate::store::Entry;
+
+use super::trail;
+
+/// What is wrong with a trail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "finding", rename_all = "snake_case")]
+pub enum Finding {
+    /// The record is not what was written.
+    Altered { seq: u64 },
+    /// The record cannot be read at all; `position` counts from the newest.
+    Unreadable { position: usize },
+    /// Its mac was made with a key that the keyring does not have.
+    UnknownKey { seq: u64, key: String },
+    /// Records of that range are gone.
+    Missing { from: u64, to: u64 },
+    /// The record stands where another belongs.
+    OutOfPlace { seq: u64 },
+    /// Records after the last one here were cut off.
+    CutOff { last_kept: u64, last_written: u64 },
+}
+
+/// The answer of a verification.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    pub whole: bool,
+    /// How many records were read.
+    pub records: usize,
+    pub findings: Vec<Finding>,
+    /// Whether the session's record, which knows the last number, is still there to hold the end against.
+    pub end_checked: bool,
+}
+
+/// Checks records, newest first, against each other and against what stands under the handle.
+///
+/// `keep` is how many records the store keeps of a trail: trimming is exact, so what is missing at the beginning
+/// beyond that was removed.
+pub fn verify(records: &[String], entry: Option<&Entry>, keyring: &Keyring, keep: u64) -> Verdict {
+    let mut findings = Vec::new();
+    let mut numbers = Vec::new();
+    for (position, text) in records.iter().enumerate() {
+        match read(text) {
+            Some((record, seq)) => {
+                findings.extend(forged(&record, seq, keyring));
+                numbers.push(seq);
+            }
+            None => findings.push(Finding::Unreadable { position }),
+        }
+    }
+    findings.extend(gaps(&numbers));
+    findings.extend(beginning(&numbers, keep));
+    let last_written = entry.map(|entry| match entry {
+        Entry::Living(record) => record.seq,
+        Entry::Revoked(tombstone) => tombstone.seq,
+    });
+    if let Some(last_written) = last_written {
+        let last_kept = numbers.first().copied().unwrap_or(0);
+        if last_kept < last_written {
+            findings.push(Finding::CutOff { last_kept, last_written });
+        }
+    }
+    Verdict { whole: findings.is_empty(), records: records.len(), findings, end_checked: last_written.is_some() }
+}
+
+/// What is missing before the oldest record, given that the store trims to `keep`.
+fn beginning(numbers: &[u64], keep: u64) -> Option<Finding> {
+    let (newest, oldest) = (*numbers.first()?, *numbers.last()?);
+    // A trail over several births begins with one that was whole when it was trimmed.
+    let first_kept = if newest < numbers.len() as u64 { 1 } else { newest.saturating_sub(keep).saturating_add(1) };
+    (oldest > first_kept && (numbers.len() as u64) < keep)
+        .then(|| Finding::Missing { from: first_kept, to: oldest - 1 })
+}
+
+fn read(text: &str) -> Option<(Json, u64)> {
+    let record: Json = serde_json::from_str(text).ok()?;
+    let seq = record.get("seq")?.as_u64()?;
+    Some((record, seq))
+}
+
+fn forged(record: &Json, seq: u64, keyring: &Keyring) -> Option<Finding> {
+    let part = |name: &str| record.get(name).and_then(Json::as_str);
+    let (Some(key), Some(mac), Some(covered)) = (part("key"), part("mac"), trail::covered(record)) else {
+        return Some(Finding::Altered { seq });
+    };
+    match keyring.verify_mac(key, mac, covered.as_bytes()) {
+        Ok(()) => None,
+        Err(MacError::UnknownKey) => Some(Finding::UnknownKey { seq, key: key.to_owned() }),
+        Err(MacError::Mismatch) => Some(Finding::Altered { seq }),
+    }
+}
+
+/// What is missing or out of place among numbers that fall by one from newest to oldest, and begin anew with each
+/// birth.
+fn gaps(numbers: &[u64]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for pair in numbers.windows(2) {
+        let &[newer, older] = pair else { continue };
+        if newer == older.saturating_add(1) || newer == 1 {
+            continue;
+        }
+        if newer > older {
+            findings.push(Finding::Missing { from: older + 1, to: newer - 1 });
+        } else {
+            findings.push(Finding::OutOfPlace { seq: newer });
+        }
+    }
+    findings
+}
