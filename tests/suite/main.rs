@@ -1,1 +1,6 @@
+//! One binary: the House, and a module for each room.
 
+mod binary;
+mod house;
+
+mod exchange;
