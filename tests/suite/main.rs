@@ -4,3 +4,4 @@ mod binary;
 mod house;
 
 mod exchange;
+mod store;
