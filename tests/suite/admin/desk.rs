@@ -16,9 +16,7 @@ use cloakroom::handle::{Birth, Handle, UserKey};
 use cloakroom::keyring::{self, Keyring};
 use cloakroom::readiness::Readiness;
 use cloakroom::session::{self, Live, Sessions};
-use cloakroom::store::{
-    Commit, Entry, Memory, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds,
-};
+use cloakroom::store::{Commit, Entry, Memory, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds};
 use cloakroom::telemetry::Metrics;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value as Json, json};
@@ -88,7 +86,8 @@ impl Desk {
     }
 
     pub async fn without_tokens() -> Self {
-        let text = CONFIG.split("admin:").next().unwrap().to_owned() + "session:" + CONFIG.split("session:").nth(1).unwrap();
+        let text =
+            CONFIG.split("admin:").next().unwrap().to_owned() + "session:" + CONFIG.split("session:").nth(1).unwrap();
         Self::with(&text, Arc::new(Memory::new(bounds()))).await
     }
 

@@ -9,7 +9,8 @@ use super::desk::{Desk, OPERATOR, SENSITIVE};
 #[tokio::test]
 async fn a_created_session_is_the_clients_to_use_and_shown_with_its_handles() {
     let desk = Desk::open().await;
-    let fields = json!({ "user_id": "u-1", "email": SENSITIVE, "ui_preferences": { "theme": "dark" }, "features": ["a", 1] });
+    let fields =
+        json!({ "user_id": "u-1", "email": SENSITIVE, "ui_preferences": { "theme": "dark" }, "features": ["a", 1] });
     let made = desk.ask("POST", "/v1/sessions", OPERATOR, Some(json!({ "fields": fields }))).await;
     assert_eq!(made.status, StatusCode::CREATED);
     let body = made.json();
@@ -67,8 +68,16 @@ async fn all_fields_that_do_not_fit_are_told_at_once_and_nothing_is_made() {
     let refused = desk.ask("POST", "/v1/sessions", OPERATOR, Some(json!({ "fields": fields }))).await;
     refused.is_problem(422, "unprocessable");
     let named = [
-        "auth_status", "email", "features", "nobody", "note", "step", "ui_preferences.colour", "ui_preferences.language",
-        "ui_preferences.theme", "user_id",
+        "auth_status",
+        "email",
+        "features",
+        "nobody",
+        "note",
+        "step",
+        "ui_preferences.colour",
+        "ui_preferences.language",
+        "ui_preferences.theme",
+        "user_id",
     ];
     assert_eq!(refused.refused_fields(), named);
     assert!(desk.audited().is_empty());
@@ -107,7 +116,10 @@ async fn a_patch_merges_sets_and_unsets() {
     let write = &trail[1];
     assert_eq!((write["action"].clone(), write["actor"]["kind"].clone()), (json!("admin-write"), json!("admin")));
     let theme = write["changes"].as_array().unwrap().iter().find(|change| change["field"] == "ui_preferences.theme");
-    assert_eq!(*theme.unwrap(), json!({ "field": "ui_preferences.theme", "op": "set", "before": null, "after": "dark" }));
+    assert_eq!(
+        *theme.unwrap(),
+        json!({ "field": "ui_preferences.theme", "op": "set", "before": null, "after": "dark" })
+    );
 }
 
 #[tokio::test]
