@@ -169,7 +169,7 @@ impl Drop for Embedded {
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(writer) = self.writer.take() {
-            // A writer that panicked has said so on standard error already.
+            // A writer that died has said so already.
             let _ = writer.join();
         }
     }

@@ -219,15 +219,20 @@ async fn touch_waits_no_longer_once_a_commit_has_written_it() {
 }
 
 #[tokio::test]
-async fn dead_writer_leaves_nobody_waiting() {
+async fn dead_writer_leaves_nobody_waiting_and_nothing_readable() {
     let fixture = Fixture::new();
     let commit = fixture.creation();
-    fixture.store.commit(commit).await.unwrap();
+    fixture.store.commit(commit.clone()).await.unwrap();
+    assert!(fixture.store.load(commit.handle).await.unwrap().is_some());
     fixture.turn(PANICS);
     let answers = join_all((0..8).map(|_| fixture.store.commit(fixture.creation()))).await;
     assert!(answers.iter().all(|answer| *answer == Err(StoreError::Closed)), "{answers:?}");
     assert_eq!(fixture.store.commit(fixture.creation()).await, Err(StoreError::Closed));
     fixture.turn(HEALTHY);
+    while !fixture.store.writer.as_ref().unwrap().is_finished() {
+        tokio::task::yield_now().await;
+    }
+    assert!(is_unavailable(&fixture.store.load(commit.handle).await));
     drop(fixture);
 }
 
