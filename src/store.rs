@@ -385,6 +385,6 @@ pub enum StoreError {
 pub struct TrailBounds {
     /// Records per session.
     pub keep: u32,
-    /// How long a trail outlives its session.
+    /// How long a trail outlives its session, counted from expiry or revocation: a tombstone may stand longer.
     pub retain: Duration,
 }
