@@ -16,11 +16,11 @@ mod user;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
-use axum::Router;
 use http::HeaderValue;
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 
@@ -84,11 +84,7 @@ impl Admin {
 type Endpoint = (&'static str, MethodRouter<Arc<Admin>>);
 
 fn status_endpoints() -> Vec<Endpoint> {
-    vec![
-        ("/healthz", get(health::healthz)),
-        ("/readyz", get(health::readyz)),
-        ("/metrics", get(health::metrics)),
-    ]
+    vec![("/healthz", get(health::healthz)), ("/readyz", get(health::readyz)), ("/metrics", get(health::metrics))]
 }
 
 fn data_endpoints() -> Vec<Endpoint> {

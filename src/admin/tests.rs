@@ -25,8 +25,7 @@ fn admin() -> Arc<Admin> {
         audit: crate::audit::Audit::default(),
     };
     let sessions = Arc::new(Sessions::new(parts, &config));
-    let parts =
-        Parts { sessions, metrics: Metrics::new(), readiness: Readiness::default(), drain: Drain::default() };
+    let parts = Parts { sessions, metrics: Metrics::new(), readiness: Readiness::default(), drain: Drain::default() };
     Arc::new(Admin::new(parts, &config))
 }
 
@@ -43,7 +42,8 @@ async fn methods(path: &str) -> BTreeSet<String> {
 
 fn described() -> BTreeMap<String, BTreeSet<String>> {
     let document: Json = serde_json::from_str(health::OPENAPI).unwrap();
-    let operations = |item: &Json| item.as_object().unwrap().keys().filter(|key| *key != "parameters").cloned().collect();
+    let operations =
+        |item: &Json| item.as_object().unwrap().keys().filter(|key| *key != "parameters").cloned().collect();
     document["paths"].as_object().unwrap().iter().map(|(path, item)| (path.clone(), operations(item))).collect()
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Change, Commit, Conflict, Effect, Entry, Outcome, PreviousSecret, Proof, Recent, Record, Resealed, Rotate,
-    Stored, Tombstone,
+    Change, Commit, Conflict, Effect, Entry, Outcome, PreviousSecret, Proof, Recent, Record, Resealed, Rotate, Stored,
+    Tombstone,
 };
 use crate::clock::Time;
 

@@ -16,9 +16,7 @@ use cloakroom::handle::{Birth, Handle, UserKey};
 use cloakroom::keyring::{self, Keyring};
 use cloakroom::readiness::Readiness;
 use cloakroom::session::{self, Live, Sessions};
-use cloakroom::store::{
-    Commit, Entry, Memory, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds,
-};
+use cloakroom::store::{Commit, Entry, Memory, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds};
 use cloakroom::telemetry::Metrics;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value as Json, json};
@@ -41,7 +39,7 @@ admin:
     - { name: mailer, token: "${env:MAILER}", resolve: [phone] }
 session:
   schema:
-    version: 2
+    version: 1
     fields:
       user_id: { type: string, section: auth, writable: false, user: true }
       auth_status: { type: string, section: auth, enum: [anonymous, authenticated], default: anonymous }
@@ -88,7 +86,8 @@ impl Desk {
     }
 
     pub async fn without_tokens() -> Self {
-        let text = CONFIG.split("admin:").next().unwrap().to_owned() + "session:" + CONFIG.split("session:").nth(1).unwrap();
+        let text =
+            CONFIG.split("admin:").next().unwrap().to_owned() + "session:" + CONFIG.split("session:").nth(1).unwrap();
         Self::with(&text, Arc::new(Memory::new(bounds()))).await
     }
 
@@ -106,7 +105,8 @@ impl Desk {
     }
 
     fn assemble(config: Config, store: Arc<dyn Store>, clock: Clock, folder: Arc<tempfile::TempDir>) -> Self {
-        let (_, schema) = Rooms::compile(&config, &mut Problems::default()).unwrap();
+        let mut problems = Problems::default();
+        let (_, schema) = Rooms::compile(&config, &mut problems).unwrap_or_else(|| panic!("{problems:?}"));
         let audit = Audit::open(&[AuditSink::File(folder.path().join("audit.jsonl"))]).unwrap();
         let keyring = Keyring::load(&folder.path().join("keyring.json"), Duration::ZERO).unwrap();
         let parts = session::Parts {

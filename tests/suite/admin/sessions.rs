@@ -9,7 +9,8 @@ use super::desk::{Desk, OPERATOR, SENSITIVE};
 #[tokio::test]
 async fn a_created_session_is_the_clients_to_use_and_shown_with_its_handles() {
     let desk = Desk::open().await;
-    let fields = json!({ "user_id": "u-1", "email": SENSITIVE, "ui_preferences": { "theme": "dark" }, "features": ["a", 1] });
+    let fields =
+        json!({ "user_id": "u-1", "email": SENSITIVE, "ui_preferences": { "theme": "dark" }, "features": ["a", 1] });
     let made = desk.ask("POST", "/v1/sessions", OPERATOR, Some(json!({ "fields": fields }))).await;
     assert_eq!(made.status, StatusCode::CREATED);
     let body = made.json();
@@ -30,7 +31,7 @@ async fn a_created_session_is_the_clients_to_use_and_shown_with_its_handles() {
     assert_eq!(
         document,
         json!({
-            "session": handle, "schema": 2, "revision": 1,
+            "session": handle, "schema": 1, "revision": 1,
             "created_at": "2026-11-23T08:15:02Z", "last_active_at": "2026-11-23T08:15:02Z",
             "expires_at": "2026-11-23T08:45:02Z",
             "fields": { "user_id": "u-1", "email": null, "ui_preferences": { "theme": "dark" }, "features": ["a", 1] },
@@ -67,8 +68,16 @@ async fn all_fields_that_do_not_fit_are_told_at_once_and_nothing_is_made() {
     let refused = desk.ask("POST", "/v1/sessions", OPERATOR, Some(json!({ "fields": fields }))).await;
     refused.is_problem(422, "unprocessable");
     let named = [
-        "auth_status", "email", "features", "nobody", "note", "step", "ui_preferences.colour", "ui_preferences.language",
-        "ui_preferences.theme", "user_id",
+        "auth_status",
+        "email",
+        "features",
+        "nobody",
+        "note",
+        "step",
+        "ui_preferences.colour",
+        "ui_preferences.language",
+        "ui_preferences.theme",
+        "user_id",
     ];
     assert_eq!(refused.refused_fields(), named);
     assert!(desk.audited().is_empty());
@@ -107,7 +116,10 @@ async fn a_patch_merges_sets_and_unsets() {
     let write = &trail[1];
     assert_eq!((write["action"].clone(), write["actor"]["kind"].clone()), (json!("admin-write"), json!("admin")));
     let theme = write["changes"].as_array().unwrap().iter().find(|change| change["field"] == "ui_preferences.theme");
-    assert_eq!(*theme.unwrap(), json!({ "field": "ui_preferences.theme", "op": "set", "before": null, "after": "dark" }));
+    assert_eq!(
+        *theme.unwrap(),
+        json!({ "field": "ui_preferences.theme", "op": "set", "before": null, "after": "dark" })
+    );
 }
 
 #[tokio::test]
@@ -126,7 +138,7 @@ async fn a_patch_that_changes_nothing_writes_nothing() {
 async fn only_fields_may_change() {
     let desk = Desk::open().await;
     let session = desk.session(json!({ "step": 4 })).await;
-    let patch = json!({ "revision": 9, "session": null, "colour": "red", "schema": 2, "fields": { "step": "x" } });
+    let patch = json!({ "revision": 9, "session": null, "colour": "red", "schema": 1, "fields": { "step": "x" } });
     let answer = desk.ask("PATCH", &format!("/v1/sessions/{session}"), OPERATOR, Some(patch)).await;
     answer.is_problem(422, "unprocessable");
     assert_eq!(answer.refused_fields(), ["colour", "revision", "session", "step"]);
