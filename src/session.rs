@@ -194,6 +194,11 @@ impl Sessions {
         }
     }
 
+    /// Whether the store answers.
+    pub async fn is_reachable(&self) -> Result<(), StoreError> {
+        self.bounded(self.store.handles(None, 1)).await.map(|_| ())
+    }
+
     pub fn now(&self) -> Time {
         self.clock.now()
     }

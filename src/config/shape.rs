@@ -11,7 +11,7 @@ use super::document::{Entry, Kind, Node, Origin, Scalar};
 use super::finding::{Finding, meant, quoted};
 use super::form::{Format, Forms, MapForm};
 use super::plain;
-use super::pointer::Pointer;
+use super::pointer::{Pointer, below};
 use super::unsupported::unknown;
 use super::veil::Veil;
 
@@ -70,7 +70,11 @@ impl<'w> Walk<'w> {
             }
             Value::Null => self.mismatch(node, key, "nothing", forms),
             Value::Bool(_) => self.mismatch(node, key, "a boolean", forms),
-            Value::Number(_) => self.mismatch(node, key, "a number", forms),
+            Value::Number(_) => match forms.text.and_then(|format| format.refusal(&scalar.text)) {
+                // A number without its unit.
+                Some(refusal) => self.broken(Finding::error(node.span.clone(), refusal), forms),
+                None => self.mismatch(node, key, "a number", forms),
+            },
             _ => self.mismatch(node, key, "text", forms),
         }
     }
@@ -136,12 +140,14 @@ impl<'w> Walk<'w> {
                     values.insert(entry.key.clone(), self.value(&entry.value, Some(entry), schema));
                 }
                 (None, None) => {
-                    misspelt.extend(meant(&entry.key, form.keys()));
                     self.unknown_key(entry, form);
+                    misspelt.extend(meant(&entry.key, form.keys()));
                 }
             }
             self.path.pop();
         }
+        // What was meant has not been read either.
+        self.broken.extend(misspelt.iter().map(|key| below(&self.path.to_string(), key)));
         for required in form.required.iter().filter(|r| !values.contains_key(**r)).copied().collect::<Vec<_>>() {
             let schema = form.property(required).unwrap_or(&Value::Bool(true));
             let value = self.missing(node, key, required, schema, !misspelt.contains(required));
