@@ -18,7 +18,7 @@ async fn health_readiness_and_figures_need_no_token() {
         assert_eq!(desk.plain(on(&desk), "GET", "/healthz").await.status, StatusCode::OK);
         let figures = desk.plain(on(&desk), "GET", "/metrics").await;
         assert_eq!(figures.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
-        assert!(figures.text.contains("cloakroom_requests") && figures.text.ends_with("# EOF\n"));
+        assert!(figures.text.contains("cloakroom_touches_total 0") && figures.text.ends_with("# EOF\n"));
         assert_eq!(desk.plain(on(&desk), "GET", "/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
     }
 }
@@ -85,7 +85,7 @@ async fn data_is_for_the_admin_token_alone() {
         let missing = desk.ask(method, &path, None, Some(json!({}))).await;
         missing.is_problem(401, "credential-missing");
         assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"cloakroom\"", "{method} {path}");
-        for wrong in ["Bearer admin-secret-tokeN", "Bearer admin-secret-token2", "Bearer billing-secret", "Bearer "] {
+        for wrong in ["Bearer admin-secret-tokeN", "Bearer admin-secret-token2", "Bearer billing-secret-token", "Bearer "] {
             let refused = desk.ask(method, &path, Some(wrong), Some(json!({}))).await;
             assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{method} {path} {wrong}");
         }

@@ -23,7 +23,7 @@ use serde_json::{Value as Json, json};
 use tower::ServiceExt as _;
 
 pub const OPERATOR: Option<&str> = Some("Bearer admin-secret-token");
-pub const BILLING: Option<&str> = Some("Bearer billing-secret");
+pub const BILLING: Option<&str> = Some("Bearer billing-secret-token");
 /// Stands in no answer but that of `/v1/handles`.
 pub const SENSITIVE: &str = "jane@secret.example";
 
@@ -39,7 +39,7 @@ admin:
     - { name: mailer, token: "${env:MAILER}", resolve: [phone] }
 session:
   schema:
-    version: 2
+    version: 1
     fields:
       user_id: { type: string, section: auth, writable: false, user: true }
       auth_status: { type: string, section: auth, enum: [anonymous, authenticated], default: anonymous }
@@ -96,8 +96,8 @@ impl Desk {
         Keyring::create(&folder.path().join("keyring.json"), NOW).unwrap();
         let environment = |name: &str| match name {
             "ADMIN" => Some("admin-secret-token".to_owned()),
-            "BILLING" => Some("billing-secret".to_owned()),
-            "MAILER" => Some("mailer-secret".to_owned()),
+            "BILLING" => Some("billing-secret-token".to_owned()),
+            "MAILER" => Some("mailer-secret-token".to_owned()),
             _ => None,
         };
         let config = config::parse(text, Path::new("cloakroom.yaml"), &environment).unwrap().config;
@@ -105,7 +105,8 @@ impl Desk {
     }
 
     fn assemble(config: Config, store: Arc<dyn Store>, clock: Clock, folder: Arc<tempfile::TempDir>) -> Self {
-        let (_, schema) = Rooms::compile(&config, &mut Problems::default()).unwrap();
+        let mut problems = Problems::default();
+        let (_, schema) = Rooms::compile(&config, &mut problems).unwrap_or_else(|| panic!("{problems:?}"));
         let audit = Audit::open(&[AuditSink::File(folder.path().join("audit.jsonl"))]).unwrap();
         let keyring = Keyring::load(&folder.path().join("keyring.json"), Duration::ZERO).unwrap();
         let parts = session::Parts {
@@ -236,7 +237,7 @@ async fn answered(on: Router, request: Request<Body>) -> Answer {
     let response = on.oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
     let text = String::from_utf8(to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap();
-    for secret in ["admin-secret-token", "billing-secret", "mailer-secret"] {
+    for secret in ["admin-secret-token", "billing-secret-token", "mailer-secret-token"] {
         assert!(!text.contains(secret), "{text}");
     }
     assert!(resolves || !text.contains(SENSITIVE), "{text}");

@@ -37,12 +37,12 @@ async fn a_caller_has_its_fields_resolved_and_the_trail_says_who_and_why() {
 async fn nobody_else_has() {
     let desk = Desk::open().await;
     let (session, email, phone) = session(&desk).await;
-    for token in [None, OPERATOR, Some("Bearer billing-secreT")] {
+    for token in [None, OPERATOR, Some("Bearer billing-secret-tokeN")] {
         assert_eq!(resolve(&desk, token, &email, &session, "p").await.status, StatusCode::UNAUTHORIZED, "{token:?}");
     }
     let refused = resolve(&desk, BILLING, &phone, &session, "p").await;
     refused.is_problem(403, "forbidden");
-    assert_eq!(resolve(&desk, Some("Bearer mailer-secret"), &phone, &session, "p").await.status, StatusCode::OK);
+    assert_eq!(resolve(&desk, Some("Bearer mailer-secret-token"), &phone, &session, "p").await.status, StatusCode::OK);
     assert_eq!(desk.trail(&session).await.len(), 2);
     let attempt = desk.audited().into_iter().find(|record| record["outcome"] == "forbidden").unwrap();
     assert_eq!((&attempt["action"], &attempt["actor"]["name"]), (&json!("resolve"), &json!("billing-tool")));
@@ -97,5 +97,5 @@ async fn one_callers_haste_is_bounded_and_no_others() {
     let limited = limited.unwrap();
     limited.is_problem(429, "rate-limited");
     assert_eq!(limited.header("retry-after"), "1");
-    assert_eq!(resolve(&desk, Some("Bearer mailer-secret"), &phone, &session, "p").await.status, StatusCode::OK);
+    assert_eq!(resolve(&desk, Some("Bearer mailer-secret-token"), &phone, &session, "p").await.status, StatusCode::OK);
 }

@@ -31,7 +31,7 @@ async fn a_created_session_is_the_clients_to_use_and_shown_with_its_handles() {
     assert_eq!(
         document,
         json!({
-            "session": handle, "schema": 2, "revision": 1,
+            "session": handle, "schema": 1, "revision": 1,
             "created_at": "2026-11-23T08:15:02Z", "last_active_at": "2026-11-23T08:15:02Z",
             "expires_at": "2026-11-23T08:45:02Z",
             "fields": { "user_id": "u-1", "email": null, "ui_preferences": { "theme": "dark" }, "features": ["a", 1] },
@@ -138,7 +138,7 @@ async fn a_patch_that_changes_nothing_writes_nothing() {
 async fn only_fields_may_change() {
     let desk = Desk::open().await;
     let session = desk.session(json!({ "step": 4 })).await;
-    let patch = json!({ "revision": 9, "session": null, "colour": "red", "schema": 2, "fields": { "step": "x" } });
+    let patch = json!({ "revision": 9, "session": null, "colour": "red", "schema": 1, "fields": { "step": "x" } });
     let answer = desk.ask("PATCH", &format!("/v1/sessions/{session}"), OPERATOR, Some(patch)).await;
     answer.is_problem(422, "unprocessable");
     assert_eq!(answer.refused_fields(), ["colour", "revision", "session", "step"]);
