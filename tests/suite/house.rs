@@ -193,7 +193,9 @@ impl House {
 
     pub fn revoke_user(&self, user: &str) {
         let actor = Actor::new(ActorKind::Admin);
-        self.wait_for(self.sessions().revoke_user(user, &actor)).expect("a revocation");
+        let sessions = self.sessions();
+        let work = sessions.revoke_user(sessions.key_of_user(None, user), self.clock.now(), &actor);
+        self.wait_for(work).expect("a revocation");
     }
 
     /// The audit trail, oldest record first.

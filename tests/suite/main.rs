@@ -3,5 +3,8 @@
 mod binary;
 mod house;
 
+mod context;
 mod exchange;
+mod identity;
+mod route;
 mod store;
