@@ -194,8 +194,8 @@ impl House {
     pub fn revoke_user(&self, user: &str) {
         let actor = Actor::new(ActorKind::Admin);
         let sessions = self.sessions();
-        let revoked = sessions.revoke_user(sessions.key_of_user(None, user), sessions.now(), &actor);
-        self.wait_for(revoked).expect("a revocation");
+        let work = sessions.revoke_user(sessions.key_of_user(None, user), self.clock.now(), &actor);
+        self.wait_for(work).expect("a revocation");
     }
 
     /// The audit trail, oldest record first.

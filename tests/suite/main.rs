@@ -4,5 +4,8 @@ mod binary;
 mod house;
 
 mod admin;
+mod context;
 mod exchange;
+mod identity;
+mod route;
 mod store;
