@@ -27,6 +27,8 @@ const SWEEP: Duration = Duration::from_secs(2);
 pub struct Running {
     /// Where the proxy listens, in the order of the file.
     pub proxy: Vec<SocketAddr>,
+    pub admin: SocketAddr,
+    pub status: SocketAddr,
     pub sessions: Arc<Sessions>,
     pub metrics: Metrics,
     drain: Drain,
@@ -81,15 +83,23 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let proxy = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
     let mut tasks = Vec::new();
     for listener in listeners {
-        let exchanges = exchanges.clone();
-        tasks.push(tokio::spawn(listener.serve(drain.clone(), move |request, arrival| {
-            let exchanges = exchanges.clone();
-            async move { exchanges.serve(request, arrival).await }
-        })));
+        tasks.push(tokio::spawn(listener.serve(drain.clone(), exchanges.clone())));
     }
     tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
     tasks.push(tokio::spawn(sweep(exchanges.rooms, drain.clone())));
-    Ok(Running { proxy, sessions, metrics, drain, audit, store, tasks, shutdown: config.shutdown.clone() })
+    let (admin, status) = (SocketAddr::from(([127, 0, 0, 1], 9900)), SocketAddr::from(([127, 0, 0, 1], 9901)));
+    Ok(Running {
+        proxy,
+        admin,
+        status,
+        sessions,
+        metrics,
+        drain,
+        audit,
+        store,
+        tasks,
+        shutdown: config.shutdown.clone(),
+    })
 }
 
 impl Running {

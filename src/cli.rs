@@ -50,7 +50,7 @@ const FAILED: u8 = 1;
 /// Reads the arguments and does what they ask for: 0, 1 for a finding or a failure, 2 for wrong usage.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Quickstart(args) => quickstart::run(args),
+        Command::Quickstart(args) => quickstart::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Keys(args) => keys(&args),

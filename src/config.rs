@@ -32,6 +32,7 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use identity::{BadCredentials, CookieAttributes, Identity, SameSite, SessionIdCarriers};
 pub use listener::{Admin, Caller, Listener, ListenerLimits, Shutdown, Status};
 pub use load::{Inspected, Loaded, inspect, inspect_file, load, parse};
+pub use pointer::below;
 pub use problem::{Problem, Problems, Severity};
 pub use published::json_schema;
 pub use reference::Environment;
@@ -46,7 +47,7 @@ pub use store::{Keyring, Store, StoreKind};
 pub use telemetry::{Audit, AuditSink, Log, LogFormat};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -57,6 +58,7 @@ pub struct Config {
     /// Namespaces every key in the store.
     #[serde(default = "prod")]
     pub environment: String,
+    /// Where clients connect.
     #[serde(default = "Listener::defaults")]
     pub listeners: Vec<Listener>,
     #[serde(default)]
@@ -81,6 +83,7 @@ pub struct Config {
     #[serde(default)]
     #[schemars(with = "Vec<scalar::Network>")]
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// The most specific match wins.
     pub routes: Vec<Route>,
     #[serde(default)]
     pub audit: Audit,
@@ -91,7 +94,7 @@ pub struct Config {
 }
 
 /// The names of the headers between cloakroom and the backend.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Headers {
     /// What every one of cloakroom's own header names begins with.

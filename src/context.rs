@@ -12,6 +12,7 @@ use crate::config::{self, Problems};
 use crate::headers::{
     self, Names, Reserved, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REQUEST_ID,
 };
+use crate::listener::Arrival;
 use crate::peer::Peer;
 use crate::route::RouteIndex;
 use crate::session::{FieldIndex, Held, Schema, Session};
@@ -45,6 +46,8 @@ pub struct Stripped {
     pub upgrade: Option<HeaderValue>,
     /// Whether the client takes trailers.
     pub trailers: bool,
+    /// Whether the target had a fragment, which its parsed form does not show.
+    pub fragment: bool,
     /// The request id of a trusted peer, else a new one.
     pub request_id: Arc<str>,
     pub trace: Trace,
@@ -75,12 +78,12 @@ impl Context {
 
     /// Removes what a client may not say: hop-by-hop fields and what `Connection` names first, then every reserved
     /// name in any spelling, then what peers who are not trusted say of those before them.
-    pub fn strip(&self, head: &mut Parts, peer: Peer, secure: bool) -> Stripped {
+    pub fn strip(&self, head: &mut Parts, peer: Peer, arrival: Arrival) -> Stripped {
         let upgrade = upgrade(head);
         let trailers = headers::tokens(&head.headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         headers::remove_hop_by_hop(&mut head.headers);
         head.headers.remove(header::EXPECT);
-        let forwarded = Forwarded::new(head, peer, secure);
+        let forwarded = Forwarded::new(head, peer, arrival.secure);
         let request_id = request_id(&head.headers, peer);
         let gone: Vec<HeaderName> = head
             .headers
@@ -92,7 +95,7 @@ impl Context {
             head.headers.remove(name);
         }
         let trace = Trace::of(&mut head.headers);
-        Stripped { upgrade, trailers, request_id, trace, forwarded }
+        Stripped { upgrade, trailers, fragment: arrival.fragment, request_id, trace, forwarded }
     }
 
     /// The names that only cloakroom may say.

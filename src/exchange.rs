@@ -8,8 +8,9 @@ mod writing;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::{Body as _, Incoming};
 
 use crate::config::{self, Problems, SessionUse};
@@ -17,9 +18,9 @@ use crate::context::{Context, Stripped};
 use crate::drain::Drain;
 use crate::identity::{Ambiguous, Carrier, Credential, Failures, Origins, SessionCookie, Verifier};
 use crate::limit::{LimitError, Limiter, PeerAdmitted, Permit, per_name};
-use crate::listener::Arrival;
+use crate::listener::{Arrival, Service};
 use crate::peer::TrustedProxies;
-use crate::respond::{Asker, Refusal, Setting, refuse};
+use crate::respond::{self, Asker, Refusal, Setting, refuse};
 use crate::route::{Route, Table};
 use crate::session::{LoadError, Presence, Schema, Session, Sessions};
 use crate::telemetry::{Metrics, Record};
@@ -117,6 +118,23 @@ struct Admitted {
     preflight: bool,
 }
 
+impl Service for Exchanges {
+    type Body = ReplyBody;
+
+    async fn answer(self, request: Request<Incoming>, arrival: Arrival) -> Response<ReplyBody> {
+        self.serve(request, arrival).await
+    }
+
+    fn answer_unparsed(&self, status: StatusCode) -> Bytes {
+        let mut record = Record::open(self.metrics.clone(), Method::default());
+        let (code, response) = respond::refuse_unparsed(status);
+        record.refused(code.name());
+        record.responding(code.status());
+        record.completed();
+        response
+    }
+}
+
 impl Exchanges {
     /// The shell: answers every request, and leaves one record of it.
     pub async fn serve(&self, request: Request<Incoming>, arrival: Arrival) -> Response<ReplyBody> {
@@ -125,7 +143,7 @@ impl Exchanges {
         let version = head.version;
         let peer = self.rooms.trusted.judge(arrival.peer);
         let client = self.rooms.trusted.client(peer, &head.headers);
-        let stripped = self.rooms.context.strip(&mut head, peer, arrival.secure);
+        let stripped = self.rooms.context.strip(&mut head, peer, arrival);
         record.named(&stripped.request_id, stripped.trace.id());
         let asker = Asker::of(&head, stripped.upgrade.is_some());
         let mut course = Course::default();
@@ -146,7 +164,7 @@ impl Exchanges {
         record: &mut Record,
     ) -> Result<writing::Passage, Refusal> {
         let credential = self.rooms.verifier.take(&mut head.headers);
-        let route = self.route(&head, course, record)?;
+        let route = self.route(&head, stripped.fragment, course, record)?;
         let counted = self.rooms.limiter.admit_peer(route.index, client)?;
         let policy = self.rooms.policies.of(&route);
         let credential = self.identify(&head, (&route, policy), stripped, credential, course)?;
@@ -161,7 +179,16 @@ impl Exchanges {
         writing::settle(self, answer, admitted, upgrade, stripped, record).await
     }
 
-    fn route(&self, head: &Parts, course: &mut Course, record: &mut Record) -> Result<Arc<Route>, Refusal> {
+    fn route(
+        &self,
+        head: &Parts,
+        fragment: bool,
+        course: &mut Course,
+        record: &mut Record,
+    ) -> Result<Arc<Route>, Refusal> {
+        if fragment {
+            return Err(malformed());
+        }
         // What it reflects would be the context.
         if head.method == Method::TRACE {
             return Err(crate::route::RouteError::MethodNotAllowed { allow: "GET, HEAD, POST, OPTIONS".into() }.into());

@@ -104,6 +104,11 @@ impl CommitId {
     }
 }
 
+/// A bearer token for one run of a program: 192 random bits in base64url.
+pub fn random_token() -> Result<String, NoEntropy> {
+    Ok(URL_SAFE_NO_PAD.encode(random::<24>()?))
+}
+
 /// What begins a field handle; no field may be given a string that begins so.
 pub const FIELD_HANDLE_PREFIX: &str = "hdl_";
 

@@ -96,7 +96,8 @@ fn take_bearer(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Ambiguous
     Ok(value)
 }
 
-fn bearer_token(line: &[u8]) -> Option<&[u8]> {
+/// What stands behind `Bearer` in an `Authorization` line, of whatever kind.
+pub fn bearer_token(line: &[u8]) -> Option<&[u8]> {
     let (scheme, rest) = line.split_at_checked("bearer".len())?;
     let token = rest.trim_ascii();
     let spaced = rest.first().is_some_and(|byte| *byte == b' ' || *byte == b'\t');

@@ -38,7 +38,9 @@ pub mod secret;
 pub mod peer;
 pub mod clock;
 pub mod drain;
+pub mod readiness;
 
 // Beside the corridor.
 pub mod telemetry;
 pub mod audit;
+pub mod admin;

@@ -1,5 +1,7 @@
 //! Where clients connect: accepted, bounded, served, and let go in order.
 
+mod wire;
+
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use http::{Request, Response};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -20,6 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::ListenerLimits;
 use crate::drain::Drain;
+
+use wire::{Seen, Wire};
 
 /// Connections that the kernel holds for us until we accept them.
 const BACKLOG: i32 = 4096;
@@ -40,6 +45,23 @@ pub struct Arrival {
     pub peer: SocketAddr,
     /// Whether over TLS.
     pub secure: bool,
+    /// Whether the target had a fragment, which the parsed request does not show.
+    pub fragment: bool,
+}
+
+/// What a listener hands requests to.
+pub trait Service: Clone + Unpin + Send + Sync + 'static {
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Unpin + Send + 'static;
+
+    /// Answers one request.
+    fn answer(
+        self,
+        request: Request<Incoming>,
+        arrival: Arrival,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
+
+    /// The whole response, in HTTP/1.1, to what could not be parsed as a request.
+    fn answer_unparsed(&self, status: StatusCode) -> Bytes;
 }
 
 impl Listener {
@@ -61,12 +83,7 @@ impl Listener {
     }
 
     /// Accepts and serves until the drain begins; connections then end with the exchange that they are in.
-    pub async fn serve<S, F, B>(self, drain: Drain, serve: S)
-    where
-        S: Fn(Request<Incoming>, Arrival) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response<B>> + Send + 'static,
-        B: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
-    {
+    pub async fn serve(self, drain: Drain, service: impl Service) {
         let places = Arc::new(Semaphore::new(self.limits.connections.min(Semaphore::MAX_PERMITS)));
         let per_peer = PerPeer { limit: self.limits.connections_per_peer, open: Arc::default() };
         let http = Arc::new(protocol(&self.limits));
@@ -87,7 +104,7 @@ impl Listener {
             };
             let Some(share) = per_peer.enter(peer.ip()) else { continue };
             let connection = Connection { stream, peer, limits: self.limits.clone(), _place: (place, share) };
-            drain.spawn(connection.serve(http.clone(), drain.clone(), serve.clone()));
+            drain.spawn(connection.serve(http.clone(), drain.clone(), service.clone()));
         }
     }
 }
@@ -122,25 +139,24 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve<S, F, B>(self, http: Arc<auto::Builder<TokioExecutor>>, drain: Drain, serve: S)
-    where
-        S: Fn(Request<Incoming>, Arrival) -> F + Clone + Send + Sync + 'static,
-        F: Future<Output = Response<B>> + Send + 'static,
-        B: Body<Data = bytes::Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
-    {
-        let arrival = Arrival { peer: self.peer, secure: false };
+    async fn serve(self, http: Arc<auto::Builder<TokioExecutor>>, drain: Drain, service: impl Service) {
         // Without it, small writes of a stream wait for the acknowledgement of the one before.
         if self.stream.set_nodelay(true).is_err() || !self.sends_first_byte(&drain).await {
             return;
         }
         let begun = Arc::new(AtomicBool::new(false));
-        let started = begun.clone();
-        let service = service_fn(move |request| {
+        let seen = Arc::new(Seen::default());
+        let unparsed = service.clone();
+        let wire = Wire::new(self.stream, seen.clone(), move |status| unparsed.answer_unparsed(status));
+        let (started, peer) = (begun.clone(), self.peer);
+        let answers = service_fn(move |request: Request<Incoming>| {
             started.store(true, Ordering::Release);
-            let answer = serve(request, arrival);
-            async move { Ok::<_, Infallible>(answer.await) }
+            let seen = seen.clone();
+            let fragment = seen.had_fragment(request.method(), request.uri());
+            let answer = service.clone().answer(request, Arrival { peer, secure: false, fragment });
+            async move { Ok::<_, Infallible>(answer.await.map(|body| seen.answering(body))) }
         });
-        let connection = http.serve_connection_with_upgrades(TokioIo::new(self.stream), service);
+        let connection = http.serve_connection_with_upgrades(TokioIo::new(wire), answers);
         let mut connection = pin!(connection);
         let mut first_head = pin!(tokio::time::sleep(self.limits.head_time.0));
         let mut draining = false;

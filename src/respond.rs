@@ -218,6 +218,22 @@ pub fn refuse(refusal: &Refusal, setting: &Setting<'_>) -> Response<Bytes> {
     response
 }
 
+/// Answers what could not be parsed as a request: a whole response in HTTP/1.1.
+pub fn refuse_unparsed(status: StatusCode) -> (Code, Bytes) {
+    let code = match status {
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => Code::HeadersTooLarge,
+        _ => Code::RequestMalformed,
+    };
+    let request_id = crate::handle::random_token().unwrap_or_default();
+    let body = code.to_json(&request_id);
+    let head = format!(
+        "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        code.status(),
+        body.len()
+    );
+    (code, [head.as_bytes(), &body].concat().into())
+}
+
 /// A redirect to the login page, for a browser that is going to a page and has to prove itself first.
 fn login(code: Code, setting: &Setting<'_>) -> Option<Response<Bytes>> {
     let target = setting.asker.navigates_to.as_deref()?;

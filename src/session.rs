@@ -415,9 +415,9 @@ impl Sessions {
         }
     }
 
-    /// The key that a user's sessions are listed under.
-    pub fn key_of_user(&self, user: &str) -> UserKey {
-        self.keyring.user_key(None, user)
+    /// The key that a user's sessions are listed under: a user of that issuer, or one whom no token made.
+    pub fn key_of_user(&self, issuer: Option<&str>, user: &str) -> UserKey {
+        self.keyring.user_key(issuer, user)
     }
 
     fn draft(
@@ -589,17 +589,23 @@ impl Sessions {
         Ok(())
     }
 
-    /// Revokes all of a user's sessions that were created before now.
-    pub async fn revoke_user(&self, user: &str, actor: &Actor) -> Result<(), CommitError> {
+    /// Revokes a user's sessions that were created before that time; all of them, if it is not past.
+    ///
+    /// The feed is written first: what the index does not list is void all the same.
+    pub async fn revoke_user(&self, user: UserKey, not_before: Time, actor: &Actor) -> Result<(), CommitError> {
         let now = self.clock.now();
-        let key = self.key_of_user(user);
-        let revocation =
-            Revocation { of: Revoked::User { user: key, not_before: now }, until: now.plus(self.remember_revoked) };
+        let until = now.max(not_before).plus(self.remember_revoked);
+        let revocation = Revocation { of: Revoked::User { user, not_before }, until };
         self.bounded(self.store.revoke(revocation.clone())).await?;
         self.take_revocation(&revocation);
-        for handle in self.bounded(self.store.sessions_of(key)).await? {
-            match self.revoke(handle, None, actor).await {
-                Ok(()) | Err(CommitError::NotFound | CommitError::Revoked) => {}
+        for handle in self.bounded(self.store.sessions_of(user)).await? {
+            let birth = match self.bounded(self.store.load(handle)).await?.as_deref() {
+                Some(Entry::Living(record)) if record.created_at < not_before || now <= not_before => record.birth,
+                _ => continue,
+            };
+            match self.revoke(handle, Some(birth), actor).await {
+                // Gone is gone, also where a later session took the handle.
+                Ok(()) | Err(CommitError::NotFound | CommitError::Revoked | CommitError::Conflict(_)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -607,9 +613,9 @@ impl Sessions {
     }
 
     /// The living sessions of a user, oldest first.
-    pub async fn sessions_of(&self, user: &str) -> Result<Vec<Session>, LoadError> {
+    pub async fn sessions_of(&self, user: UserKey) -> Result<Vec<Session>, LoadError> {
         let mut sessions = Vec::new();
-        for handle in self.bounded(self.store.sessions_of(self.key_of_user(user))).await? {
+        for handle in self.bounded(self.store.sessions_of(user)).await? {
             match self.find(handle).await {
                 Ok(session) => sessions.push(session),
                 Err(LoadError::NotFound | LoadError::Revoked) => {}
@@ -643,7 +649,8 @@ impl Sessions {
             return Ok(None);
         };
         let id = CommitId::random()?;
-        let draft = self.draft((session.handle(), session.revision(), id), Action::Resolve, actor, &[])?;
+        let facts = self.facts(session.handle(), session.revision(), Action::Resolve, actor);
+        let draft = facts.draft_untouched(id, "resolve", &[(&field.path, &plain)]).ok_or(CommitError::Crypto)?;
         let effect = Effect::Note { birth: session.birth() };
         let (handle, now) = (session.handle(), self.clock.now());
         self.settle_outcome(Commit { id, handle, now, effect, record: draft }).await?;
@@ -659,9 +666,9 @@ impl Sessions {
             .map(|(index, _)| index)
     }
 
-    /// Tells the sinks of a write-back that was refused.
-    pub fn audit_attempt(&self, session: Handle, base: u64, outcome: &'static str, actor: &Actor) {
-        if let Some(record) = self.facts(session, base, Action::Write, actor).attempt(outcome) {
+    /// Tells the sinks of a write-back, or of a resolution, that was refused.
+    pub fn audit_attempt(&self, session: &Session, action: Action, outcome: &'static str, actor: &Actor) {
+        if let Some(record) = self.facts(session.handle(), session.revision(), action, actor).attempt(outcome) {
             self.audit.publish(&record);
         }
     }

@@ -83,6 +83,10 @@ fn decimal(number: f64) -> Option<sfv::Decimal> {
 }
 
 impl Value {
+    pub fn text(text: &str) -> Self {
+        Self::Scalar(Scalar::String(text.to_owned()))
+    }
+
     /// Reads a JSON scalar or an array of scalars.
     pub fn from_json(json: &Json) -> Option<Self> {
         match json {

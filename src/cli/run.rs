@@ -42,7 +42,8 @@ pub fn run(args: &RunArgs) -> ExitCode {
     })
 }
 
-async fn serve(running: Running) -> ExitCode {
+/// Serves until a signal ends it.
+pub async fn serve(running: Running) -> ExitCode {
     for address in &running.proxy {
         tracing::info!(target: "cloakroom", %address, "listening");
     }

@@ -179,8 +179,15 @@ impl<'t> Builder<'t, '_> {
                 finding.help("text that holds `: ` needs quotes; a key stands at the same column as its siblings")
             }
             ErrorKind::DirectiveDisallowed => finding.help("remove the line that begins with `%`"),
+            _ if self.reference_at(at) => finding.help("inside `{ }` and `[ ]` a reference needs quotes"),
             _ => finding,
         }
+    }
+
+    /// Whether the brace here belongs to a reference that is not quoted.
+    fn reference_at(&self, at: usize) -> bool {
+        self.text.get(at..).is_some_and(|rest| rest.starts_with('{'))
+            && self.text.get(..at).is_some_and(|t| t.ends_with('$'))
     }
 
     fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node, Finding> {

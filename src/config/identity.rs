@@ -1,10 +1,10 @@
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Rate;
 
 /// How clients prove whose session they mean.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Identity {
     pub session_id: SessionIdCarriers,
@@ -19,7 +19,7 @@ impl Default for Identity {
 }
 
 /// Where a session id may stand in a request.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionIdCarriers {
     /// The cookie's name; null: none.
@@ -36,10 +36,13 @@ impl Default for SessionIdCarriers {
     }
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+/// Failures, wrong secrets among them, that one client address may have.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BadCredentials {
+    /// How fast what was used up comes back.
     pub rate: Rate,
+    /// How many at once.
     pub burst: u32,
 }
 
@@ -50,12 +53,13 @@ impl Default for BadCredentials {
 }
 
 /// The attributes of the session cookie.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CookieAttributes {
     /// False in development over plain HTTP; the cookie's name is then used without `__Host-`.
     pub secure: bool,
     pub same_site: SameSite,
+    /// Needs a cookie name without `__Host-`; null: the request's own host only.
     pub domain: Option<String>,
 }
 
@@ -65,7 +69,8 @@ impl Default for CookieAttributes {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+/// The cookie's `SameSite`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SameSite {
     Lax,

@@ -1,13 +1,14 @@
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Period, Size};
 use crate::secret::Secret;
 
 /// One address that clients connect to.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listener {
+    /// `HOST:PORT`, such as `0.0.0.0:8080` or `[::]:8080`.
     pub address: String,
     pub limits: ListenerLimits,
 }
@@ -25,16 +26,24 @@ impl Default for Listener {
 }
 
 /// What a listener's connections may use up.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerLimits {
+    /// Open at once.
     pub connections: usize,
+    /// Of one client address; null: no bound of its own.
     pub connections_per_peer: Option<usize>,
+    /// The request line and the headers.
     pub head: Size,
+    /// In one request.
     pub headers: usize,
+    /// From the connection to the first byte.
     pub first_byte: Period,
+    /// To the end of the head.
     pub head_time: Period,
+    /// Between two requests.
     pub keep_alive: Period,
+    /// At once on one HTTP/2 connection.
     pub streams: u32,
 }
 
@@ -57,6 +66,7 @@ impl Default for ListenerLimits {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
+    /// `HOST:PORT`; on loopback, unless something else keeps others away.
     pub address: String,
     /// Required for the endpoints that show or change sessions.
     pub token: Option<Secret>,
@@ -74,6 +84,7 @@ impl Default for Admin {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Caller {
+    /// Stands in the audit trail.
     pub name: String,
     pub token: Secret,
     /// The fields whose values it may have.
@@ -81,9 +92,10 @@ pub struct Caller {
 }
 
 /// Health, readiness and metrics only: for the kubelet and Prometheus.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Status {
+    /// `HOST:PORT`.
     pub address: String,
 }
 
@@ -94,7 +106,7 @@ impl Default for Status {
 }
 
 /// How the process ends.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shutdown {
     /// How long new connections are still accepted, so that endpoints catch up.

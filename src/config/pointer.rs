@@ -14,8 +14,7 @@ impl Pointer {
 
     pub fn push(&mut self, step: &str) {
         self.ends.push(self.text.len());
-        self.text.push('/');
-        self.text.push_str(&step.replace('~', "~0").replace('/', "~1"));
+        self.text = below(&self.text, step);
     }
 
     pub fn pop(&mut self) {
@@ -27,19 +26,18 @@ impl Pointer {
     pub fn depth(&self) -> usize {
         self.ends.len()
     }
-
-    /// The pointer to something below, without going there.
-    pub fn to(&self, step: &str) -> String {
-        let mut below = self.clone();
-        below.push(step);
-        below.text
-    }
 }
 
 impl fmt::Display for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
+}
+
+/// The pointer to a key of the user's own, or to an index, below a pointer.
+pub fn below(pointer: &str, step: impl fmt::Display) -> String {
+    let step = step.to_string().replace('~', "~0").replace('/', "~1");
+    format!("{pointer}/{step}")
 }
 
 /// The keys and indices that a pointer names.

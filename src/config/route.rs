@@ -1,6 +1,6 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Period, Rate, Size};
@@ -9,9 +9,11 @@ use super::{Period, Rate, Size};
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
+    /// Unique; stands in logs, metrics and the audit trail.
     pub name: String,
     #[serde(default, rename = "match")]
     pub matches: Match,
+    /// `http://HOST:PORT`.
     pub upstream: String,
     #[serde(default)]
     pub rewrite: Rewrite,
@@ -32,10 +34,12 @@ pub struct Route {
     /// Header name: field.
     #[serde(default)]
     pub headers: IndexMap<String, String>,
+    /// Where browsers without a session are sent; null: nowhere.
     #[serde(default)]
     pub login_url: Option<String>,
     #[serde(default)]
     pub start: Start,
+    /// Whether the backend may end sessions.
     #[serde(default)]
     pub end: bool,
     #[serde(default)]
@@ -48,22 +52,28 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     #[serde(default)]
     pub limits: RouteLimits,
+    /// All of them must let a request through.
     #[serde(default)]
     pub rate_limits: Vec<RateLimit>,
 }
 
-/// Everything by default.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+/// Which requests a route takes; everything by default.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Match {
+    /// `app.example.com`, `*.example.com`, or `*`.
     pub host: Option<String>,
+    /// On whole segments.
     pub path: Option<String>,
     pub path_type: PathType,
+    /// Any of these; empty: any.
     pub methods: Vec<String>,
+    /// All of these: name: value.
     pub headers: IndexMap<String, String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+/// How the path is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PathType {
     #[default]
@@ -71,13 +81,16 @@ pub enum PathType {
     Exact,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+/// What changes in the request on its way to the backend.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rewrite {
+    /// Whether the backend does not see `match.path`.
     pub strip_prefix: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+/// Whether requests need a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SessionUse {
     #[default]
@@ -87,7 +100,7 @@ pub enum SessionUse {
 }
 
 /// Whether the backend may create sessions: `false`, `true`, or how.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Start {
     Allowed(bool),
@@ -100,7 +113,7 @@ impl Default for Start {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct StartOptions {
     /// How the new id travels when none came with the request.
@@ -109,7 +122,7 @@ pub struct StartOptions {
     pub carry: Vec<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum IdChoice {
     #[default]
@@ -117,7 +130,8 @@ pub enum IdChoice {
     Header,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+/// What counts as activity in the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Touch {
     #[default]
@@ -126,7 +140,8 @@ pub enum Touch {
     Never,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+/// What the client gets when a write-back is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnReject {
     #[default]
@@ -134,7 +149,8 @@ pub enum OnReject {
     Ignore,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+/// What happens to open streams when their session is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnRevoke {
     #[default]
@@ -142,9 +158,11 @@ pub enum OnRevoke {
     Finish,
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+/// How long the backend may take.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteTimeouts {
+    /// To open a connection.
     pub connect: Period,
     /// Until the backend's head: language models think.
     pub response: Period,
@@ -158,7 +176,8 @@ impl Default for RouteTimeouts {
     }
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+/// What requests of a route may use up.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteLimits {
     /// Of the request; null: none.
@@ -175,10 +194,12 @@ impl Default for RouteLimits {
     }
 }
 
+/// How many requests may come.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     pub per: RateLimitPer,
+    /// How fast what was used up comes back.
     pub rate: Rate,
     /// At least 1.
     pub burst: std::num::NonZeroU32,
@@ -186,6 +207,7 @@ pub struct RateLimit {
     pub scope: RateLimitScope,
 }
 
+/// What is counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RateLimitPer {
@@ -199,7 +221,8 @@ pub enum RateLimitPer {
     User,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+/// Who counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RateLimitScope {
     /// Each sidecar counts for itself.

@@ -1,10 +1,11 @@
 //! The three kinds of text that stand for numbers: periods, sizes, rates.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A length of time: `250ms`, `30s`, `15m`, `12h`, `30d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -95,6 +96,58 @@ impl TryFrom<String> for Rate {
         };
         let count = count.parse().map_err(|_| SHAPE)?;
         Ok(Self { count, per: Duration::from_secs(per) })
+    }
+}
+
+/// As it would be written in the file: in the largest unit that it is a whole number of.
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+        written(f, self.as_millis(), &units, "ms")
+    }
+}
+
+/// As it would be written in the file.
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        written(f, self.0, &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")], "B")
+    }
+}
+
+/// As it would be written in the file.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.per.as_secs() {
+            1 => "s",
+            60 => "m",
+            _ => "h",
+        };
+        write!(f, "{}/{unit}", self.count)
+    }
+}
+
+fn written(f: &mut fmt::Formatter<'_>, number: u64, units: &[(u64, &str)], smallest: &str) -> fmt::Result {
+    match units.iter().find(|(scale, _)| number > 0 && number.is_multiple_of(*scale)) {
+        Some((scale, unit)) => write!(f, "{}{unit}", number / scale),
+        None => write!(f, "{number}{smallest}"),
+    }
+}
+
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

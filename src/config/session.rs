@@ -1,6 +1,6 @@
 use indexmap::IndexMap;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Period, Size};
@@ -15,6 +15,7 @@ pub struct Session {
     pub limits: Limits,
     /// One more session than this revokes the user's oldest.
     #[serde(default)]
+    #[schemars(skip)]
     pub max_per_user: Option<u32>,
     /// How long a revocation is remembered where no absolute lifetime bounds it.
     #[serde(default = "thirty_days")]
@@ -25,7 +26,8 @@ pub struct Session {
     pub schema: Schema,
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+/// How long a session lives.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Lifetime {
     /// Slides with activity.
@@ -42,7 +44,8 @@ impl Default for Lifetime {
     }
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+/// What a session may take up, in the bytes that are sent.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// One field, as it would be sent.
@@ -59,12 +62,15 @@ impl Default for Limits {
     }
 }
 
+/// What a session holds.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Schema {
+    /// Rises with every change that needs a migration.
     pub version: u32,
     /// In the order in which the context lists them.
     pub fields: IndexMap<String, Field>,
+    /// In order, up to this version.
     #[serde(default)]
     pub migrations: Vec<Migration>,
 }
@@ -78,8 +84,10 @@ pub struct Field {
     /// The unit of access that this field belongs to.
     #[serde(default)]
     pub section: Option<String>,
+    /// The only values; null: any of the type.
     #[serde(default, rename = "enum")]
     pub choices: Option<Vec<Value>>,
+    /// What backends see where the field is absent; null: nothing.
     #[serde(default)]
     pub default: Option<Value>,
     /// False: set at creation, by claims or by the admin API, never by a backend's write-back.
@@ -98,6 +106,7 @@ pub struct Field {
     pub max: Option<Size>,
 }
 
+/// The type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldType {
@@ -109,7 +118,7 @@ pub enum FieldType {
 }
 
 /// What the audit trail says of a field's value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FieldAudit {
     #[default]
@@ -121,15 +130,18 @@ pub enum FieldAudit {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Migration {
+    /// The version that a session has afterwards.
     pub to: u32,
     /// Old path: new path.
     #[serde(default)]
     pub rename: IndexMap<String, String>,
+    /// Path: new type. What cannot be converted is dropped.
     #[serde(default)]
     pub convert: IndexMap<String, FieldType>,
     /// Where absent.
     #[serde(default)]
     pub set: IndexMap<String, Value>,
+    /// Paths that are no more.
     #[serde(default)]
     pub drop: Vec<String>,
 }

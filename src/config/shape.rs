@@ -11,7 +11,7 @@ use super::document::{Entry, Kind, Node, Origin, Scalar};
 use super::finding::{Finding, meant, quoted};
 use super::form::{Format, Forms, MapForm};
 use super::plain;
-use super::pointer::Pointer;
+use super::pointer::{Pointer, below};
 use super::unsupported::unknown;
 use super::veil::Veil;
 
@@ -136,12 +136,14 @@ impl<'w> Walk<'w> {
                     values.insert(entry.key.clone(), self.value(&entry.value, Some(entry), schema));
                 }
                 (None, None) => {
-                    misspelt.extend(meant(&entry.key, form.keys()));
                     self.unknown_key(entry, form);
+                    misspelt.extend(meant(&entry.key, form.keys()));
                 }
             }
             self.path.pop();
         }
+        // What was meant has not been read either.
+        self.broken.extend(misspelt.iter().map(|key| below(&self.path.to_string(), key)));
         for required in form.required.iter().filter(|r| !values.contains_key(**r)).copied().collect::<Vec<_>>() {
             let schema = form.property(required).unwrap_or(&Value::Bool(true));
             let value = self.missing(node, key, required, schema, !misspelt.contains(required));

@@ -29,8 +29,21 @@ impl Source {
     /// A path that is not in the file, such as a default's, is placed at its closest ancestor that is. A
     /// problem with something that could not be read is dropped: that it could not be read is said already.
     pub fn diagnose(&self, problems: Problems) -> Diagnostics {
-        let findings = self.findings.iter().cloned().chain(self.found(problems));
-        Diagnostics::new(findings.map(|f| self.place(f)).collect())
+        let findings = self.findings.iter().cloned().chain(self.found(problems)).collect();
+        Diagnostics::new(self.most(findings).into_iter().map(|f| self.place(f)).collect())
+    }
+
+    /// The first problems of more than anybody reads, errors before warnings, and a last one that counts the others.
+    fn most(&self, mut findings: Vec<Finding>) -> Vec<Finding> {
+        const MOST: usize = 500;
+        let more = findings.len().saturating_sub(MOST);
+        if more > 0 {
+            findings.sort_by_key(|f| (f.severity == Severity::Warning, f.span.start));
+            findings.truncate(MOST);
+            let end = self.text.len();
+            findings.push(Finding::error(end..end, format_args!("{more} more problems are not shown")));
+        }
+        findings
     }
 
     /// Keeps these problems along with what the loader has found.

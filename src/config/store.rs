@@ -1,12 +1,12 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Period;
 
 /// Where sessions are kept.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
     pub kind: StoreKind,
@@ -22,7 +22,8 @@ impl Default for Store {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+/// What keeps the sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StoreKind {
     /// One file, for one process.
@@ -30,11 +31,12 @@ pub enum StoreKind {
     /// Nothing outlives the process.
     Memory,
     /// Redis or Valkey, shared by every sidecar.
+    #[schemars(skip)]
     Redis,
 }
 
 /// The file that holds the keys.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Keyring {
     /// Made beside the database for embedded and memory stores.

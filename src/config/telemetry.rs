@@ -1,14 +1,15 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Period;
 
 /// Where copies of the audit records go, and how much of the trail the store keeps.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Audit {
+    /// `stdout`, or `file: PATH` for JSON lines.
     pub sinks: Vec<AuditSink>,
     /// Records kept per session.
     pub keep: u32,
@@ -22,14 +23,15 @@ impl Default for Audit {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AuditSink {
     Stdout,
     File(PathBuf),
 }
 
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+/// What cloakroom says about itself.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,cloakroom::access=off`.
@@ -43,7 +45,8 @@ impl Default for Log {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+/// One JSON object per line, or text for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     Json,

@@ -280,7 +280,7 @@ impl Writer {
                 );
                 if let Some(session) = session {
                     let sessions = &self.exchanges.sessions;
-                    sessions.audit_attempt(session.handle(), session.revision(), outcome.name(), &self.actor);
+                    sessions.audit_attempt(session, Action::Write, outcome.name(), &self.actor);
                 }
                 if strict { Err(refusal) } else { Ok(None) }
             }

@@ -96,6 +96,11 @@ impl Session {
         self.record.birth
     }
 
+    /// The schema version that it is written in; newer than ours, if a newer sidecar wrote it.
+    pub fn schema_version(&self) -> u32 {
+        self.record.schema
+    }
+
     /// The revision that was read.
     pub fn revision(&self) -> u64 {
         self.record.revision

@@ -11,6 +11,7 @@ use crate::keyring::Keyring;
 use crate::store::Draft;
 
 use super::delta::Delta;
+use super::vault::Plain;
 
 /// What a commit is called in the trail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -103,15 +104,25 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     /// The record of a commit, for the store to complete.
     pub fn draft(&self, commit: CommitId, deltas: &[Delta]) -> Option<Draft> {
-        Draft::new(&self.sealed(self.body(Some(commit), None, deltas))?)
+        let changes = deltas.iter().map(|delta| self.change(delta)).collect();
+        Draft::new(&self.sealed(self.body(Some(commit), None, changes))?)
+    }
+
+    /// The record of a commit that did something with sensitive values and left them what they are.
+    pub fn draft_untouched(&self, commit: CommitId, op: &'static str, values: &[(&str, &Plain)]) -> Option<Draft> {
+        let changes = values.iter().map(|&(field, plain)| {
+            let same = self.fingerprint(field, plain);
+            Change { field, op, before: same.clone(), after: same }
+        });
+        Draft::new(&self.sealed(self.body(Some(commit), None, changes.collect()))?)
     }
 
     /// The record of a write-back that was refused: for the sinks only.
     pub fn attempt(&self, outcome: &'static str) -> Option<String> {
-        self.sealed(self.body(None, Some(outcome), &[]))
+        self.sealed(self.body(None, Some(outcome), Vec::new()))
     }
 
-    fn body<'a>(&'a self, commit: Option<CommitId>, outcome: Option<&'static str>, deltas: &'a [Delta]) -> Body<'a> {
+    fn body<'a>(&'a self, commit: Option<CommitId>, outcome: Option<&'static str>, changes: Vec<Change<'a>>) -> Body<'a> {
         Body {
             at: self.at.precise().to_string(),
             env: self.environment,
@@ -121,15 +132,15 @@ impl Facts<'_> {
             commit,
             outcome,
             actor: self.actor,
-            changes: deltas.iter().map(|delta| self.change(delta)).collect(),
+            changes,
         }
     }
 
     fn change<'a>(&self, delta: &'a Delta) -> Change<'a> {
-        let tell = |plain: &Option<super::vault::Plain>| match plain {
+        let tell = |plain: &Option<Plain>| match plain {
             None => Json::Null,
             Some(plain) if delta.shown => serde_json::from_str(plain).unwrap_or(Json::Null),
-            Some(plain) => Json::String(self.keyring.fingerprint(self.session, &delta.path, plain.as_bytes())),
+            Some(plain) => self.fingerprint(&delta.path, plain),
         };
         Change {
             field: &delta.path,
@@ -137,6 +148,10 @@ impl Facts<'_> {
             before: tell(&delta.before),
             after: tell(&delta.after),
         }
+    }
+
+    fn fingerprint(&self, field: &str, plain: &Plain) -> Json {
+        Json::String(self.keyring.fingerprint(self.session, field, plain.as_bytes()))
     }
 
     fn sealed(&self, body: Body<'_>) -> Option<String> {

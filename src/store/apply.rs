@@ -23,9 +23,10 @@ pub struct Applied {
 
 /// Decides a commit against what stands under its handle.
 ///
-/// A commit that the entry remembers is answered as it was then, before any check. An expired session and a
-/// tombstone past its time count as absent, whether or not the home has swept them.
+/// An expired session and a tombstone past its time count as absent, so that nothing depends on when the home
+/// sweeps them. A commit that the entry remembers is answered as it was then, before any check.
 pub fn apply(current: Option<&Entry>, commit: &Commit) -> Applied {
+    let current = current.filter(|entry| commit.now < entry.forgotten_at());
     if let Some(before) = current.and_then(|entry| entry.recent().iter().find(|recent| recent.id == commit.id)) {
         return unchanged(Outcome::Done { revision: before.revision, seq: before.seq, record: None });
     }
@@ -37,7 +38,6 @@ fn unchanged(outcome: Outcome) -> Applied {
 }
 
 fn decide(current: Option<&Entry>, commit: &Commit) -> Result<Applied, Outcome> {
-    let current = current.filter(|entry| commit.now < entry.forgotten_at());
     match &commit.effect {
         Effect::Create(record) => {
             vacant(current)?;

@@ -8,9 +8,12 @@ mod batch;
 mod cache;
 mod file;
 mod table;
+#[cfg(test)]
+mod tests;
 mod touch;
 mod writer;
 
+use std::future::ready;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -83,7 +86,7 @@ impl Embedded {
     /// A reader asks for the touch first: once it is written and no longer pending, the cache has it.
     async fn entry(&self, handle: Handle) -> Result<Option<Arc<Entry>>, StoreError> {
         let touch = self.core.touches.of(handle);
-        let read = || table::entry(&self.core.read()?, handle);
+        let read = || self.core.read(|tables| table::entry(tables, handle));
         let mut entry = self.core.cache.find(handle, read).await?;
         if let (Some(entry), Some(touch)) = (&mut entry, touch) {
             entry.touch(touch.birth, touch.at);
@@ -102,11 +105,21 @@ impl Embedded {
 }
 
 impl Core {
-    fn read(&self) -> Result<ReadTransaction, StoreError> {
-        let database = self.database.load();
-        let database = database.as_ref().ok_or_else(|| StoreError::Unavailable("its file is not open".into()))?;
-        Ok(database.begin_read()?)
+    /// Reads on the caller's thread, from the last transaction.
+    ///
+    /// The database refuses everything after a failed read, so it is put away for the writer to open again.
+    fn read<T>(&self, read: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let database = self.database.load_full().ok_or_else(not_open)?;
+        let found = database.begin_read().map_err(StoreError::from).and_then(|tables| read(&tables));
+        if let Err(StoreError::Unavailable(_)) = found {
+            self.database.compare_and_swap(&database, None);
+        }
+        found
     }
+}
+
+fn not_open() -> StoreError {
+    StoreError::Unavailable("its file is not open".into())
 }
 
 impl Store for Embedded {
@@ -130,15 +143,15 @@ impl Store for Embedded {
     }
 
     fn trail(&self, handle: Handle, before: Option<u64>, limit: usize) -> Reply<'_, Trail> {
-        Box::pin(async move { table::trail(&self.core.read()?, handle, before, limit) })
+        Box::pin(ready(self.core.read(|tables| table::trail(tables, handle, before, limit))))
     }
 
     fn sessions_of(&self, user: UserKey) -> Reply<'_, Vec<Handle>> {
-        Box::pin(async move { table::sessions_of(&self.core.read()?, user) })
+        Box::pin(ready(self.core.read(|tables| table::sessions_of(tables, user))))
     }
 
     fn handles(&self, after: Option<Handle>, limit: usize) -> Reply<'_, Vec<Handle>> {
-        Box::pin(async move { table::handles(&self.core.read()?, after, limit) })
+        Box::pin(ready(self.core.read(|tables| table::handles(tables, after, limit))))
     }
 
     fn revoke(&self, revocation: Revocation) -> Reply<'_, ()> {
@@ -146,7 +159,7 @@ impl Store for Embedded {
     }
 
     fn revocations(&self, now: Time) -> Reply<'_, Vec<Revocation>> {
-        Box::pin(async move { table::revocations(&self.core.read()?, now) })
+        Box::pin(ready(self.core.read(|tables| table::revocations(tables, now))))
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use redb::{Database, ReadableDatabase as _};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::Core;
 use super::batch::{self, Batch, Written};
 use super::file::Opener;
+use super::{Core, not_open};
 use crate::clock::{Clock, Time};
 use crate::store::{Commit, Outcome, Revocation, StoreError, TrailBounds};
 
@@ -90,7 +90,7 @@ pub(super) struct Writer {
     flushed: Instant,
     /// When the last sweep was that found an end, by the store's clock.
     swept: Time,
-    /// When a failed file may be opened again.
+    /// When a failed file may be opened again: at once, but not more often than once per tick.
     retry: Instant,
 }
 
@@ -192,13 +192,13 @@ impl Writer {
         self.core.touches.settle(&written.touches);
     }
 
-    /// The database, opened again if it failed some time ago.
+    /// The database, opened again if it failed.
     fn database(&mut self) -> Result<Arc<Database>, StoreError> {
         if let Some(database) = self.core.database.load_full() {
             return Ok(database);
         }
         if Instant::now() < self.retry {
-            return Err(StoreError::Unavailable("its file is not open".into()));
+            return Err(not_open());
         }
         self.retry = Instant::now() + TICK;
         let database = (self.opener)().map_err(|error| StoreError::Unavailable(error.to_string()))?;
@@ -215,9 +215,8 @@ impl Writer {
     fn fail(&mut self, failure: &StoreError) {
         if self.core.database.swap(None).is_some() {
             tracing::error!(%failure, "the store's file failed and will be opened again");
-            self.retry = Instant::now() + TICK;
         }
         self.core.cache.clear();
-        self.wake = Instant::now() + TICK;
+        self.wake = self.retry;
     }
 }

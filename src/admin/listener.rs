@@ -1,0 +1,59 @@
+//! Serves a router over plain connections, beside the proxy's own listeners.
+
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use crate::drain::Drain;
+
+/// Connections at once; more wait in the backlog. Those who ask here are few, and one of them may be at fault.
+const CONNECTIONS: usize = 64;
+/// How long a request's head may take, and how long a connection may idle.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a request in flight may take once the drain is over.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long to wait when no connection can be accepted, so that running out of descriptors is no busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers until the drain is over: health and figures are asked for while the proxy drains, too.
+///
+/// Not to be tracked by the drain, which would wait for it. Owns its connections, and is done when they are.
+pub async fn serve(listener: TcpListener, router: Router, drain: Drain) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = drain.over() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(answer(stream, router.clone(), drain.clone()))),
+                Err(error) => {
+                    tracing::warn!(target: "cloakroom::admin", %error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    let all = async { while connections.join_next().await.is_some() {} };
+    // What is still there then is cut off with the set.
+    let _ = tokio::time::timeout(LAST_WORDS, all).await;
+}
+
+async fn answer(stream: TcpStream, router: Router, drain: Drain) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    // A client that breaks off is its own affair.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = drain.over() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}

@@ -1,0 +1,105 @@
+use super::*;
+
+const ROUTE: &str = "name: a, upstream: \"http://127.0.0.1:9000\"";
+
+#[test]
+fn what_is_not_supported_yet_is_refused_at_its_key() {
+    for (line, message) in [
+        ("listeners: [{ ‸tls: { certificate: a, key: b } }]", "`tls` is not supported yet"),
+        ("listeners: [{ ‸proxy_protocol: true }]", "`proxy_protocol` is not supported yet"),
+        ("store: { ‸url: \"rediss://redis\" }", "`url` is not supported yet"),
+        ("store: { ‸urls: [a] }", "`urls` is not supported yet"),
+        ("store: { ‸cluster: true }", "`cluster` is not supported yet"),
+        ("store: { ‸ca: /tls/ca.crt }", "`ca` is not supported yet"),
+        ("store: { ‸connect_timeout: 2s }", "`connect_timeout` is not supported yet"),
+        ("store: { cache: { ‸mode: ttl } }", "`mode` is not supported yet"),
+        ("store: { ‸on_failure: stale }", "`on_failure` is not supported yet"),
+        ("store: { ‸stale_for: 1m }", "`stale_for` is not supported yet"),
+        ("store: { durability: { ‸wait_replicas: 1 } }", "`wait_replicas` is not supported yet"),
+        ("identity: { ‸jwt: [{ issuer: x }] }", "`jwt` is not supported yet"),
+        ("identity: { ‸introspection: [{ url: x }] }", "`introspection` is not supported yet"),
+        ("tracing: { ‸otlp: \"http://collector:4317\" }", "`otlp` is not supported yet"),
+        ("tracing: { ‸sample: 1.0 }", "`sample` is not supported yet"),
+    ] {
+        reported(&format!("{SOUND}{line}\n"), &[message]);
+    }
+    let session = SOUND.replace("session: { ", "session: { ‸max_per_user: 5, ");
+    assert_eq!(helped(&session, "`max_per_user` is not supported yet"), "remove it");
+}
+
+#[test]
+fn what_is_not_supported_yet_is_refused_at_its_value() {
+    const UNIX: &str = "Unix sockets are not supported yet";
+    for (line, message) in [
+        ("listeners: [{ address: ‸unix:/run/cloakroom.sock }]", UNIX),
+        ("admin: { address: ‸unix:/run/admin.sock }", UNIX),
+        ("status: { address: \"‸unix:/run/status.sock\" }", UNIX),
+        ("store: { kind: ‸redis }", "the store `redis` is not supported yet"),
+    ] {
+        reported(&format!("{SOUND}{line}\n").replace("\"‸", "‸\""), &[message]);
+    }
+}
+
+#[test]
+fn what_is_not_supported_yet_on_a_route_is_refused() {
+    const UPSTREAM: &str = "upstreams other than `http://` are not supported yet";
+    for (route, message) in [
+        ("name: a, upstream: ‸\"https://backend\"", UPSTREAM),
+        ("name: a, upstream: ‸\"h2c://backend\"", UPSTREAM),
+        ("name: a, upstream: ‸\"unix:/run/backend\"", UPSTREAM),
+        ("ROUTE, ‸upstream_tls: { ca: x }", "`upstream_tls` is not supported yet"),
+        ("ROUTE, ‸forward_credential: true", "`forward_credential` is not supported yet"),
+        ("ROUTE, identity: [session_id, ‸jwt]", "this kind of credential is not supported yet"),
+        (
+            "ROUTE, rate_limits: [{ per: user, rate: 1/s, burst: 1, scope: ‸cluster }]",
+            "the scope `cluster` is not supported yet",
+        ),
+        (
+            "ROUTE, rate_limits: [{ per: user, rate: 1/s, burst: 1, ‸on_failure: open }]",
+            "`on_failure` is not supported yet",
+        ),
+    ] {
+        reported(&format!("{SESSION}routes: [{{ {} }}]\n", route.replace("ROUTE", ROUTE)), &[message]);
+    }
+}
+
+#[test]
+fn what_says_the_default_is_accepted() {
+    sound(&format!(
+        "version: 1
+listeners: [{{ address: \"0.0.0.0:8080\", tls: null, proxy_protocol: false }}]
+store: {{ kind: embedded, url: null, urls: [], cluster: false, ca: ~, connect_timeout: 1s, cache: {{ sessions: 10000, mode: tracking }}, on_failure: closed, stale_for: 30s, durability: {{ wait_replicas: 0, timeout: 100ms }} }}
+identity: {{ jwt: null, introspection: [] }}
+session: {{ max_per_user: null, schema: {{ version: 1, fields: {{}} }} }}
+tracing: {{ otlp: null, sample: 0.01 }}
+routes: [{{ {ROUTE}, upstream_tls: null, forward_credential: false, rate_limits: [{{ per: client, rate: 1/s, burst: 1, scope: local }}] }}]
+"
+    ));
+}
+
+#[test]
+fn unknown_keys_beside_what_is_not_supported_are_unknown() {
+    let help = helped(&format!("{SOUND}tracing: {{ ‸sampel: 0.5 }}\n"), "unknown key `sampel`");
+    assert_eq!(help, "did you mean `sample`?");
+    reported(&format!("{SOUND}store: {{ cache: {{ ‸size: 1 }} }}\n"), &["unknown key `size`"]);
+}
+
+#[test]
+fn the_published_schema_has_none_of_it() {
+    let schema = json_schema().to_string();
+    for key in [
+        "tls",
+        "proxy_protocol",
+        "jwt",
+        "introspection",
+        "max_per_user",
+        "tracing",
+        "redis",
+        "cluster",
+        "on_failure",
+        "forward_credential",
+        "durability",
+    ] {
+        assert!(!schema.contains(&format!("\"{key}\"")), "{key}");
+    }
+}

@@ -1,0 +1,95 @@
+use super::address::Address;
+use super::{above_zero, some};
+use crate::config::{Caller, Config, ListenerLimits, Problems};
+use crate::secret::Secret;
+
+/// Fewer characters than these can be guessed.
+const TOKEN: usize = 16;
+
+pub(super) fn validate(config: &Config, problems: &mut Problems) {
+    if config.listeners.is_empty() {
+        problems.error("/listeners", "without a listener nothing can arrive");
+    }
+    addresses(config, problems);
+    for (index, listener) in config.listeners.iter().enumerate() {
+        limits(&format!("/listeners/{index}/limits"), &listener.limits, problems);
+    }
+    for (index, network) in config.trusted_proxies.iter().enumerate() {
+        if network.prefix_len() == 0 {
+            problems.warning(format!("/trusted_proxies/{index}"), "forwarding headers are believed from everybody");
+        }
+    }
+    tokens(config, problems);
+}
+
+fn addresses(config: &Config, problems: &mut Problems) {
+    let listeners = config.listeners.iter().enumerate();
+    let mut all: Vec<(String, &str)> =
+        listeners.map(|(i, l)| (format!("/listeners/{i}/address"), l.address.as_str())).collect();
+    all.push(("/admin/address".into(), &config.admin.address));
+    all.push(("/status/address".into(), &config.status.address));
+    let mut taken: Vec<Address> = Vec::new();
+    for (path, text) in all {
+        let Some(address) = Address::parse(text) else {
+            let help = "an address is HOST:PORT, such as 0.0.0.0:8080 or [::]:8080";
+            problems.error_with_help(path, "this is not an address to listen on", help);
+            continue;
+        };
+        if taken.iter().any(|t| t.clashes(&address)) {
+            problems.error(path.clone(), "another listener has this address already");
+        }
+        if path == "/admin/address" && !address.is_loopback() {
+            let message = "the admin listener can be reached from other hosts";
+            problems.warning_with_help(path, message, "listen on 127.0.0.1 and let tools come to it");
+        }
+        taken.push(address);
+    }
+}
+
+fn limits(base: &str, limits: &ListenerLimits, problems: &mut Problems) {
+    let bounds = [
+        ("connections", limits.connections as u64),
+        ("connections_per_peer", limits.connections_per_peer.map_or(1, |n| n as u64)),
+        ("head", limits.head.0),
+        ("headers", limits.headers as u64),
+        ("streams", limits.streams.into()),
+    ];
+    some(base, bounds, problems);
+    let periods =
+        [("first_byte", limits.first_byte), ("head_time", limits.head_time), ("keep_alive", limits.keep_alive)];
+    above_zero(base, periods, problems);
+}
+
+fn tokens(config: &Config, problems: &mut Problems) {
+    let mut known: Vec<&Secret> = Vec::new();
+    if let Some(admin) = &config.admin.token {
+        token("/admin/token", admin, &known, problems);
+        known.push(admin);
+    }
+    let callers = &config.admin.callers;
+    for (index, Caller { name, token: secret, resolve }) in callers.iter().enumerate() {
+        let base = format!("/admin/callers/{index}");
+        if name.trim().is_empty() {
+            problems.error(format!("{base}/name"), "a caller needs a name, for the audit trail");
+        }
+        if callers.iter().take(index).any(|c| c.name == *name) {
+            problems.error(format!("{base}/name"), "another caller has this name already");
+        }
+        if resolve.is_empty() {
+            problems.error(format!("{base}/resolve"), "a caller that may resolve no field has no use");
+        }
+        token(&format!("{base}/token"), secret, &known, problems);
+        known.push(secret);
+    }
+}
+
+fn token(path: &str, token: &Secret, known: &[&Secret], problems: &mut Problems) {
+    let text = token.reveal();
+    if text.chars().count() < TOKEN {
+        problems.error(path, format_args!("this token has fewer than {TOKEN} characters"));
+    } else if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        problems.error(path, "this token cannot be sent: it has spaces, line breaks or characters outside ASCII");
+    } else if known.iter().any(|k| k.matches(text.as_bytes())) {
+        problems.error(path, "this token is somebody else's already");
+    }
+}

@@ -1,0 +1,42 @@
+use super::{above_zero, some};
+use crate::config::{Config, Lifetime, Limits, Period, Problems, StoreKind};
+
+pub(super) fn validate(config: &Config, problems: &mut Problems) {
+    above_zero("/store", [("timeout", config.store.timeout)], problems);
+    keyring(config, problems);
+    lifetime(&config.session.lifetime, problems);
+    limits(&config.session.limits, problems);
+}
+
+/// What opens the sealed values should not lie where they lie.
+fn keyring(config: &Config, problems: &mut Problems) {
+    let Some(path) = &config.keyring.path else { return };
+    if config.store.kind == StoreKind::Embedded && path.parent() == config.store.path.parent() {
+        let message = "the keys lie beside the database, so that a copy of the one is a copy of the other";
+        problems.warning_with_help("/keyring/path", message, "keep the keyring in a folder of its own");
+    }
+}
+
+fn lifetime(lifetime: &Lifetime, problems: &mut Problems) {
+    const BASE: &str = "/session/lifetime";
+    above_zero(BASE, [("idle", lifetime.idle), ("absolute", lifetime.absolute)], problems);
+    if lifetime.idle > lifetime.absolute {
+        problems.error(format!("{BASE}/idle"), "the idle lifetime is longer than the absolute one");
+    }
+    let Some(touch) = lifetime.touch_interval else { return };
+    if touch < Period::secs(1) {
+        problems.error(format!("{BASE}/touch_interval"), "a touch every second is the most");
+    }
+    if touch >= lifetime.idle {
+        problems.error(format!("{BASE}/touch_interval"), "sessions would expire before they are touched");
+    }
+}
+
+fn limits(limits: &Limits, problems: &mut Problems) {
+    const BASE: &str = "/session/limits";
+    let bounds = [("field", limits.field.0), ("session", limits.session.0), ("context", limits.context.0)];
+    some(BASE, bounds, problems);
+    if limits.field > limits.session {
+        problems.error(format!("{BASE}/field"), "one field may be larger than all of them together");
+    }
+}

@@ -1,0 +1,19 @@
+use tracing_subscriber::EnvFilter;
+
+use super::some;
+use crate::config::{Config, Problems};
+
+pub(super) fn validate(config: &Config, problems: &mut Problems) {
+    some("/audit", [("keep", config.audit.keep.into())], problems);
+    if !is_filter(&config.log.level) {
+        let help = "a level is `error`, `warn`, `info`, `debug` or `trace`; a filter is `info,TARGET=debug`";
+        problems.error_with_help("/log/level", "this is neither a level nor a filter", help);
+    }
+}
+
+/// A bare word that is no level would be a target of which everything is logged, and nothing else.
+fn is_filter(level: &str) -> bool {
+    let known = ["off", "error", "warn", "info", "debug", "trace"];
+    let sound = |part: &str| part.contains(['=', '[', ':']) || known.contains(&part.trim().to_lowercase().as_str());
+    level.split(',').all(sound) && EnvFilter::try_new(level).is_ok()
+}

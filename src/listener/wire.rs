@@ -1,0 +1,174 @@
+//! The bytes of a connection, where HTTP's own library tells too little.
+//!
+//! It drops a fragment from a request's target without a word, and it answers what it cannot parse with a bare
+//! status. Both are seen here, on their way in and out; nothing that is passed on is ever changed.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// How much of a read is looked at for the end of a request line.
+const LINE_BYTES: usize = 8 << 10;
+/// No answer of the library's own is longer.
+const BARE_ANSWER_BYTES: usize = 256;
+
+/// What the two ends of a connection's work know of each other.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// What was read up to a `#` in the line that a read began with.
+    before_fragment: Mutex<Option<Vec<u8>>>,
+    /// A response was handed over whose head is not written yet.
+    head_due: AtomicBool,
+    /// A response's body is being passed on.
+    body_open: AtomicBool,
+}
+
+impl Seen {
+    /// Whether the request that was just read had a fragment behind this method and target.
+    pub fn had_fragment(&self, method: &http::Method, target: &http::Uri) -> bool {
+        let before = self.before_fragment.lock().unwrap_or_else(PoisonError::into_inner).take();
+        before.is_some_and(|line| line.ends_with(format!("{method} {target}").as_bytes()))
+    }
+
+    fn look_for_fragment(&self, read: &[u8]) {
+        let line = read.get(..LINE_BYTES).unwrap_or(read).split(|byte| *byte == b'\n').next().unwrap_or_default();
+        if let Some(at) = line.iter().position(|byte| *byte == b'#') {
+            let before = line.get(..at).unwrap_or_default().to_vec();
+            *self.before_fragment.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+        }
+    }
+
+    /// Notes that a response was handed over, and until when its body is passed on.
+    pub fn answering<B>(self: &Arc<Self>, body: B) -> Answering<B> {
+        self.head_due.store(true, Ordering::Release);
+        self.body_open.store(true, Ordering::Release);
+        Answering { body, seen: self.clone() }
+    }
+
+    /// The status of an answer that the library made by itself, because it could not parse a request.
+    fn bare_answer(&self, written: &[u8]) -> Option<StatusCode> {
+        if self.head_due.swap(false, Ordering::AcqRel) || self.body_open.load(Ordering::Acquire) {
+            return None;
+        }
+        let text = std::str::from_utf8(written).ok().filter(|text| text.len() <= BARE_ANSWER_BYTES)?;
+        let (status, rest) = text.strip_prefix("HTTP/1.1 ")?.split_at_checked(3)?;
+        let bare = rest.ends_with("\r\n\r\n") && rest.contains("\r\ncontent-length: 0\r\n");
+        let status = status.parse::<StatusCode>().ok().filter(StatusCode::is_client_error)?;
+        bare.then_some(status)
+    }
+}
+
+/// A response's body, which tells when it is over.
+pub struct Answering<B> {
+    body: B,
+    seen: Arc<Seen>,
+}
+
+impl<B> Drop for Answering<B> {
+    fn drop(&mut self) {
+        self.seen.body_open.store(false, Ordering::Release);
+    }
+}
+
+impl<B: Body + Unpin> Body for Answering<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection's stream, watched.
+pub struct Wire<S, R> {
+    stream: S,
+    seen: Arc<Seen>,
+    /// Words for a status that the library would answer bare: a whole response.
+    reword: R,
+    /// What has to be written before anything else.
+    reworded: Bytes,
+}
+
+impl<S: AsyncWrite + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R> {
+    pub fn new(stream: S, seen: Arc<Seen>, reword: R) -> Self {
+        Self { stream, seen, reword, reworded: Bytes::new() }
+    }
+
+    fn poll_reworded(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.reworded.is_empty() {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.reworded))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.reworded.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for Wire<S, R> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.seen.look_for_fragment(buffer.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<S, R> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_reworded(cx))?;
+        match self.seen.bare_answer(bytes) {
+            Some(status) => {
+                self.reworded = (self.reword)(status);
+                Poll::Ready(Ok(bytes.len()))
+            }
+            None => Pin::new(&mut self.stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_reworded(cx))?;
+        match slices {
+            // A bare answer has no body, and so is one slice.
+            [only] => self.poll_write(cx, only),
+            slices => {
+                self.seen.head_due.store(false, Ordering::Release);
+                Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_reworded(cx))?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_reworded(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
