@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use crate::admin::{self, Admin};
 use crate::audit::{Audit, SinkError};
 use crate::clock::Clock;
 use crate::config::{self, Config, Problems, StoreKind};
@@ -14,7 +16,8 @@ use crate::drain::Drain;
 use crate::exchange::{Exchanges, Rooms};
 use crate::keyring::{Keyring, KeyringError};
 use crate::listener::Listener;
-use crate::session::{self, Live, Sessions};
+use crate::readiness::Readiness;
+use crate::session::{self, Live, Schema, Sessions};
 use crate::store::{Embedded, Memory, OpenError, Store, StoreError, TrailBounds};
 use crate::telemetry::Metrics;
 
@@ -22,6 +25,8 @@ use crate::telemetry::Metrics;
 const PULSE: Duration = Duration::from_millis(250);
 /// How often limits and idle connections are swept.
 const SWEEP: Duration = Duration::from_secs(2);
+/// What has to hold before requests are wanted.
+const CHECKS: [&str; 2] = ["configuration", "store"];
 
 /// A running sidecar.
 pub struct Running {
@@ -31,6 +36,7 @@ pub struct Running {
     pub status: SocketAddr,
     pub sessions: Arc<Sessions>,
     pub metrics: Metrics,
+    readiness: Readiness,
     drain: Drain,
     audit: Audit,
     store: Arc<dyn Store>,
@@ -57,49 +63,83 @@ pub enum StartError {
     Unsupported(&'static str),
 }
 
-/// Starts everything that a configuration asks for.
+/// Starts everything that a configuration asks for: sockets first, so that a taken port leaves nothing behind.
 pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError> {
-    let mut problems = Problems::default();
-    let Some((rooms, schema)) = Rooms::compile(config, &mut problems) else {
-        let first = problems.into_vec().into_iter().find(|problem| problem.severity == config::Severity::Error);
-        let told = first.map_or_else(String::new, |problem| format!("{}: {}", problem.path, problem.message));
-        return Err(StartError::Configuration(told));
-    };
+    let (rooms, schema) = compile(config)?;
+    let sockets = Sockets::bind(config).await?;
+    let (drain, metrics, live) = (Drain::default(), Metrics::new(), Live::default());
     let keyring = Arc::new(keyring(config, &clock)?);
     let store = open_store(config, &clock)?;
     let audit = Audit::open(&config.audit.sinks)?;
-    let (drain, metrics, live) = (Drain::default(), Metrics::new(), Live::default());
     let parts =
         session::Parts { store: store.clone(), schema, keyring, clock, live: live.clone(), audit: audit.clone() };
     let sessions = Arc::new(Sessions::new(parts, config));
     sessions.read_revocations().await.map_err(StartError::Revocations)?;
+    let readiness = Readiness::awaiting(&CHECKS);
     let exchanges = Exchanges {
         rooms: Arc::new(rooms),
         sessions: sessions.clone(),
         metrics: metrics.clone(),
         drain: drain.clone(),
     };
-    let listeners = config.listeners.iter().map(bind).collect::<Result<Vec<_>, _>>()?;
-    let proxy = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
-    let mut tasks = Vec::new();
-    for listener in listeners {
-        tasks.push(tokio::spawn(listener.serve(drain.clone(), exchanges.clone())));
-    }
+    let (proxy, admin, status) = sockets.addresses()?;
+    let mut tasks = sockets.serve(config, &exchanges, &readiness);
     tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
-    tasks.push(tokio::spawn(sweep(exchanges.rooms, drain.clone())));
-    let (admin, status) = (SocketAddr::from(([127, 0, 0, 1], 9900)), SocketAddr::from(([127, 0, 0, 1], 9901)));
-    Ok(Running {
-        proxy,
-        admin,
-        status,
-        sessions,
-        metrics,
-        drain,
-        audit,
-        store,
-        tasks,
-        shutdown: config.shutdown.clone(),
+    tasks.push(tokio::spawn(sweep(exchanges, readiness.clone(), drain.clone())));
+    CHECKS.iter().for_each(|check| readiness.holds(check));
+    let shutdown = config.shutdown.clone();
+    Ok(Running { proxy, admin, status, sessions, metrics, readiness, drain, audit, store, tasks, shutdown })
+}
+
+fn compile(config: &Config) -> Result<(Rooms, Arc<Schema>), StartError> {
+    let mut problems = Problems::default();
+    Rooms::compile(config, &mut problems).ok_or_else(|| {
+        let first = problems.into_vec().into_iter().find(|problem| problem.severity == config::Severity::Error);
+        let told = first.map_or_else(String::new, |problem| format!("{}: {}", problem.path, problem.message));
+        StartError::Configuration(told)
     })
+}
+
+/// Every address that is listened on, bound and not served yet.
+struct Sockets {
+    proxy: Vec<Listener>,
+    admin: TcpListener,
+    status: TcpListener,
+}
+
+impl Sockets {
+    async fn bind(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            proxy: config.listeners.iter().map(bind).collect::<Result<_, _>>()?,
+            admin: listen(&config.admin.address).await?,
+            status: listen(&config.status.address).await?,
+        })
+    }
+
+    fn addresses(&self) -> Result<(Vec<SocketAddr>, SocketAddr, SocketAddr), StartError> {
+        let of = |address: std::io::Result<SocketAddr>| address.map_err(cannot_listen("a bound address"));
+        let proxy = self.proxy.iter().map(|listener| of(listener.address())).collect::<Result<_, _>>()?;
+        Ok((proxy, of(self.admin.local_addr())?, of(self.status.local_addr())?))
+    }
+
+    fn serve(self, config: &Config, exchanges: &Exchanges, readiness: &Readiness) -> Vec<JoinHandle<()>> {
+        let drain = &exchanges.drain;
+        let parts = admin::Parts {
+            sessions: exchanges.sessions.clone(),
+            metrics: exchanges.metrics.clone(),
+            readiness: readiness.clone(),
+            drain: drain.clone(),
+        };
+        let admin = Arc::new(Admin::new(parts, config));
+        let (all, status) = (admin::admin_router(admin.clone()), admin::status_router(admin));
+        let mut tasks = vec![
+            tokio::spawn(admin::serve(self.admin, all, drain.clone())),
+            tokio::spawn(admin::serve(self.status, status, drain.clone())),
+        ];
+        let proxies = self.proxy.into_iter().map(|listener| listener.serve(drain.clone(), exchanges.clone()));
+        tasks.extend(proxies.map(tokio::spawn));
+        tasks
+    }
 }
 
 impl Running {
@@ -118,7 +158,9 @@ impl Running {
     }
 
     /// Tells whoever asks that no more work is wanted; what comes all the same is still served.
-    pub fn begin_ending(&self) {}
+    pub fn begin_ending(&self) {
+        self.readiness.draining();
+    }
 
     /// How long to go on accepting before [`Running::shut_down`], so that endpoints catch up.
     pub fn grace(&self) -> Duration {
@@ -159,10 +201,23 @@ fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, StartErr
 }
 
 fn bind(raw: &config::Listener) -> Result<Listener, StartError> {
-    let failed = |error| StartError::Listen { address: raw.address.clone(), error };
-    let address: SocketAddr =
-        raw.address.parse().map_err(|_| failed(std::io::Error::other("it is not an address and a port")))?;
-    Listener::bind(address, raw.limits.clone()).map_err(failed)
+    let refused = cannot_listen(&raw.address);
+    let address = raw.address.parse().map_err(|_| refused(not_an_address()))?;
+    Listener::bind(address, raw.limits.clone()).map_err(refused)
+}
+
+async fn listen(address: &str) -> Result<TcpListener, StartError> {
+    let refused = cannot_listen(address);
+    let parsed: SocketAddr = address.parse().map_err(|_| refused(not_an_address()))?;
+    TcpListener::bind(parsed).await.map_err(refused)
+}
+
+fn cannot_listen(address: &str) -> impl Fn(std::io::Error) -> StartError {
+    move |error| StartError::Listen { address: address.to_owned(), error }
+}
+
+fn not_an_address() -> std::io::Error {
+    std::io::Error::other("it is not an address and a port")
 }
 
 /// Has open exchanges live and die with their sessions.
@@ -179,12 +234,18 @@ async fn pulse(exchanges: Exchanges, live: Live, drain: Drain) {
     }
 }
 
-async fn sweep(rooms: Arc<Rooms>, drain: Drain) {
+/// Sweeps, and looks whether the store answers.
+async fn sweep(exchanges: Exchanges, readiness: Readiness, drain: Drain) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
-            _ = ticks.tick() => rooms.sweep(),
+            _ = ticks.tick() => {}
             () = drain.over() => return,
+        }
+        exchanges.rooms.sweep();
+        match exchanges.sessions.is_reachable().await {
+            Ok(()) => readiness.holds("store"),
+            Err(error) => readiness.fails("store", error.to_string()),
         }
     }
 }

@@ -79,7 +79,8 @@ impl FromRequestParts<Arc<Admin>> for Authorized {
         }
         let token = presented(&parts.headers)?;
         // Every token is compared, so that the time does not tell whose it might be.
-        let matching = |found, caller: &Arc<Caller>| if caller.token.matches(token) { Some(caller.clone()) } else { found };
+        let matching =
+            |found, caller: &Arc<Caller>| if caller.token.matches(token) { Some(caller.clone()) } else { found };
         admin.callers.iter().fold(None, matching).map(Self).ok_or_else(wrong)
     }
 }

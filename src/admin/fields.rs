@@ -58,7 +58,11 @@ pub fn values(schema: &Schema, given: &Map<String, Json>) -> Result<Vec<(FieldIn
 }
 
 /// What a merge patch (RFC 7396) of the fields that are shown proposes.
-pub fn proposal(sessions: &Sessions, session: &Session, patch: &Map<String, Json>) -> Result<Proposal, Vec<FieldError>> {
+pub fn proposal(
+    sessions: &Sessions,
+    session: &Session,
+    patch: &Map<String, Json>,
+) -> Result<Proposal, Vec<FieldError>> {
     let mut found = Found::in_object(&sessions.schema, patch);
     let mut proposal = Proposal::default();
     for (index, field, json) in std::mem::take(&mut found.leaves) {

@@ -69,7 +69,10 @@ fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
     let essence = stated.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
         "application/json" | "application/merge-patch+json" => Ok(()),
-        _ => Err(Problem::new(Kind::UnsupportedMediaType, "Bodies are application/json or application/merge-patch+json.")),
+        _ => Err(Problem::new(
+            Kind::UnsupportedMediaType,
+            "Bodies are application/json or application/merge-patch+json.",
+        )),
     }
 }
 
@@ -84,7 +87,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         }
     })?;
     reader.end().map_err(|error| unparsable(&error))?;
-    Ok(parsed)
+    // Members without names would be taken for those of the same place.
+    if bytes.trim_ascii_start().starts_with(b"{") { Ok(parsed) } else { Err(misshapen("")) }
 }
 
 fn unparsable(error: &serde_json::Error) -> Problem {

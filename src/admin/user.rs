@@ -50,7 +50,8 @@ pub async fn revoke_all(
 }
 
 fn named(user: Result<Path<String>, axum::extract::rejection::PathRejection>) -> Result<String, Problem> {
-    let malformed = |_| Problem::new(Kind::RequestMalformed, "The user's name in the path is not percent-encoded UTF-8.");
+    let malformed =
+        |_| Problem::new(Kind::RequestMalformed, "The user's name in the path is not percent-encoded UTF-8.");
     user.map(|Path(user)| user).map_err(malformed)
 }
 

@@ -122,7 +122,12 @@ impl Facts<'_> {
         self.sealed(self.body(None, Some(outcome), Vec::new()))
     }
 
-    fn body<'a>(&'a self, commit: Option<CommitId>, outcome: Option<&'static str>, changes: Vec<Change<'a>>) -> Body<'a> {
+    fn body<'a>(
+        &'a self,
+        commit: Option<CommitId>,
+        outcome: Option<&'static str>,
+        changes: Vec<Change<'a>>,
+    ) -> Body<'a> {
         Body {
             at: self.at.precise().to_string(),
             env: self.environment,

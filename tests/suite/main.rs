@@ -1,2 +1,12 @@
+//! One binary: the House, and a module for each room.
+
+mod binary;
+mod house;
+
+mod admin;
+mod context;
 mod docs;
+mod exchange;
+mod identity;
+mod route;
 mod store;

@@ -1,0 +1,318 @@
+//! The House: the only way that a test starts cloakroom in process.
+//!
+//! A real configuration, real sockets, a scripted backend, a clock that stands still until it is moved. When the
+//! House closes, everything has to end by itself, and nothing that cloakroom has emitted may hold a secret or a
+//! sensitive value of the test: a leak fails the test, whatever it was about.
+
+mod backend;
+mod client;
+mod leak;
+mod plan;
+mod raw;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cloakroom::clock::{Clock, Time};
+use cloakroom::handle::{FieldHandle, Handle, SessionId};
+use cloakroom::session::{Actor, ActorKind, FieldIndex, LoadError, Session, Sessions, Verdict};
+use cloakroom::structured::Value;
+use cloakroom::telemetry::Metrics;
+use serde_json::Value as Json;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+pub use backend::{Answer, Backend, Gate, Seen};
+pub use client::{Ask, Reply, Stream};
+pub use plan::Plan;
+pub use raw::{RawAnswer, RawBackend, RawClient};
+
+use leak::{Capture, Leaks};
+
+/// How long anything may take before a test says that it hangs.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// When every House begins: 2026-11-23T08:15:02Z.
+pub const BEGIN: Time = Time(1_795_421_702_000);
+
+/// A running cloakroom between a client and a backend.
+pub struct House {
+    pub clock: Clock,
+    /// Answers with what it received, or as it was told to.
+    pub backend: Backend,
+    /// Answers with bytes, for what no well-behaved server would send.
+    pub raw_backend: RawBackend,
+    pub proxy: SocketAddr,
+    pub metrics: Metrics,
+    folder: Arc<tempfile::TempDir>,
+    /// None once the House is closing.
+    sessions: Option<Arc<Sessions>>,
+    leaks: Leaks,
+    logs: Capture,
+    ending: Option<Ending>,
+    runtime: Runtime,
+}
+
+struct Ending {
+    tell: oneshot::Sender<()>,
+    ended: Receiver<bool>,
+    thread: JoinHandle<()>,
+}
+
+/// A session and the id that proves it.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    pub id: String,
+    pub handle: Handle,
+}
+
+impl Guest {
+    pub fn of(id: &str) -> Self {
+        let handle = SessionId::parse(id).expect("a session id").handle();
+        Self { id: id.to_owned(), handle }
+    }
+
+    /// An id of the same name with another secret.
+    pub fn impostor(&self) -> Self {
+        let id = SessionId::renewed(self.handle).expect("randomness");
+        Self::of(&id.reveal())
+    }
+}
+
+impl House {
+    /// Opens a House with the plan's routes, in memory.
+    pub fn new() -> Self {
+        Plan::new().open()
+    }
+
+    fn open(plan: &Plan) -> Self {
+        let runtime = client::runtime();
+        let backend = Backend::open(&runtime);
+        let raw_backend = RawBackend::open(&runtime);
+        let folder = plan.folder();
+        let text = plan.text(backend.address, raw_backend.address);
+        let config = plan::parse(&text, folder.path());
+        let clock = plan.clock();
+        let logs = Capture::start();
+        let (proxy, sessions, metrics, ending) = start(config, clock.clone(), logs.clone());
+        let leaks = Leaks::default();
+        House {
+            clock,
+            backend,
+            raw_backend,
+            proxy,
+            metrics,
+            folder,
+            sessions: Some(sessions),
+            leaks,
+            logs,
+            ending: Some(ending),
+            runtime,
+        }
+    }
+
+    fn sessions(&self) -> &Sessions {
+        self.sessions.as_ref().expect("an open House")
+    }
+
+    fn wait_for<T>(&self, work: impl Future<Output = T>) -> T {
+        let bounded = async { tokio::time::timeout(PATIENCE, work).await.expect("an answer in time") };
+        self.runtime.block_on(bounded)
+    }
+
+    /// Marks a value that nothing cloakroom emits may hold.
+    pub fn sensitive(&self, value: &str) {
+        self.leaks.forbid(value);
+    }
+
+    /// Puts a session into the store, as the admin API would. Keys are paths.
+    pub fn guest(&self, fields: Json) -> Guest {
+        let sessions = self.sessions();
+        let actor = Actor::new(ActorKind::Admin);
+        let values = self.values(&fields);
+        let made = self.wait_for(sessions.create(&values, sessions.lifetime(), &actor)).expect("a session");
+        let guest = Guest::of(&made.id.reveal());
+        self.leaks.credential(&guest.id);
+        guest
+    }
+
+    fn values(&self, fields: &Json) -> Vec<(FieldIndex, Value)> {
+        let schema = &self.sessions().schema;
+        let members = fields.as_object().expect("an object");
+        let value = |(path, json): (&String, &Json)| {
+            let (index, field) = schema.find(path).expect("a field of the schema");
+            (index, field.fit(Value::from_json(json).expect("a value")).expect("a value that fits"))
+        };
+        members.iter().map(value).collect()
+    }
+
+    /// A visitor about whom nothing is known.
+    pub fn visitor(&self) -> Guest {
+        self.guest(serde_json::json!({}))
+    }
+
+    pub fn load(&self, guest: &Guest) -> Result<Session, LoadError> {
+        self.wait_for(self.sessions().find(guest.handle))
+    }
+
+    pub fn revision(&self, guest: &Guest) -> u64 {
+        self.load(guest).expect("a living session").revision()
+    }
+
+    /// A field's value, its default included; null without one, and for what is sensitive.
+    pub fn field(&self, guest: &Guest, path: &str) -> Json {
+        let session = self.load(guest).expect("a living session");
+        let schema = &self.sessions().schema;
+        let (index, _) = schema.find(path).expect("a field of the schema");
+        session.value(index, schema).map_or(Json::Null, Value::to_json)
+    }
+
+    /// A sensitive field's value in clear, as a caller of the admin API would have it resolved.
+    pub fn resolved(&self, guest: &Guest, path: &str) -> Json {
+        let session = self.load(guest).expect("a living session");
+        let sessions = self.sessions();
+        let (index, _) = sessions.schema.find(path).expect("a field of the schema");
+        let actor = Actor::new(ActorKind::Caller);
+        let plain = self.wait_for(sessions.resolve(&session, index, &actor)).expect("an audit record");
+        plain.map_or(Json::Null, |plain| serde_json::from_str(&plain).expect("JSON"))
+    }
+
+    /// The handle that stands for a sensitive field.
+    pub fn field_handle(&self, guest: &Guest, path: &str) -> FieldHandle {
+        let session = self.load(guest).expect("a living session");
+        self.sessions().keyring().field_handle(guest.handle, session.birth(), path)
+    }
+
+    pub fn revoke(&self, guest: &Guest) {
+        let actor = Actor::new(ActorKind::Admin);
+        self.wait_for(self.sessions().revoke(guest.handle, None, &actor)).expect("a revocation");
+    }
+
+    pub fn revoke_user(&self, user: &str) {
+        let actor = Actor::new(ActorKind::Admin);
+        let sessions = self.sessions();
+        let work = sessions.revoke_user(sessions.key_of_user(None, user), self.clock.now(), &actor);
+        self.wait_for(work).expect("a revocation");
+    }
+
+    /// The audit trail, oldest record first.
+    pub fn trail(&self, guest: &Guest) -> Vec<Json> {
+        let page = self.wait_for(self.sessions().trail(guest.handle, None, 1000)).expect("a trail");
+        assert_eq!(page.next, None, "the trail is longer than a page");
+        page.records.iter().rev().map(|record| serde_json::from_str(record).expect("JSON")).collect()
+    }
+
+    pub fn verify(&self, guest: &Guest) -> Verdict {
+        self.wait_for(self.sessions().verify(guest.handle)).expect("a verdict")
+    }
+
+    /// One figure of the metrics, its labels as they are written; zero if it is not there.
+    pub fn metric(&self, line: &str) -> u64 {
+        let text = self.metrics.encode().expect("metrics");
+        let value = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().expect("a whole number"))
+    }
+
+    /// What was logged so far.
+    pub fn logged(&self) -> String {
+        String::from_utf8_lossy(&self.logs.bytes()).into_owned()
+    }
+
+    /// The lines of the audit file so far.
+    pub fn audited(&self) -> Vec<Json> {
+        let text = std::fs::read_to_string(self.folder.path().join(plan::AUDIT)).unwrap_or_default();
+        // The last line may not be whole yet.
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits until something that cloakroom does in the background can be seen.
+    pub fn until(&self, what: &str, mut seen: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !seen() {
+            assert!(Instant::now() < deadline, "in vain waited until {what}");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ends everything, and searches what was emitted. Dropping a House does the same.
+    pub fn close(self) {}
+
+    /// Closes this House and opens another in its folder, where its store and its keys are.
+    pub fn reopen(self, plan: Plan) -> House {
+        let (folder, clock) = (self.folder.clone(), self.clock.clone());
+        let leaks = self.leaks.clone();
+        self.close();
+        let mut house = plan.within(folder, clock).open();
+        house.leaks = leaks;
+        house
+    }
+
+    /// The folder that holds the configuration, the store, the keys and the audit file.
+    pub fn path(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
+
+/// Starts cloakroom on a thread of its own, whose logs go to this House alone.
+fn start(
+    config: cloakroom::config::Config,
+    clock: Clock,
+    logs: Capture,
+) -> (SocketAddr, Arc<Sessions>, Metrics, Ending) {
+    let (report, reported) = channel();
+    let (tell, told) = oneshot::channel::<()>();
+    let (end, ended) = channel();
+    let work = async move {
+        let running = match cloakroom::app::start(&config, clock).await {
+            Ok(running) => running,
+            Err(error) => return report.send(Err(error.to_string())).expect("somebody waits"),
+        };
+        let parts = (running.proxy.clone(), running.sessions.clone(), running.metrics.clone());
+        report.send(Ok(parts)).expect("somebody waits");
+        drop(report);
+        let _ = told.await;
+        let _ = end.send(running.shut_down().await);
+    };
+    let thread = std::thread::spawn(move || {
+        let _logs = logs.collect_here();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(work);
+    });
+    let started = reported.recv_timeout(PATIENCE).expect("a start in time");
+    let (proxy, sessions, metrics) = started.unwrap_or_else(|error| panic!("cloakroom did not start: {error}"));
+    (proxy[0], sessions, metrics, Ending { tell, ended, thread })
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        let Some(ending) = self.ending.take() else { return };
+        self.sessions = None;
+        if std::thread::panicking() {
+            // What failed already is not to be hidden behind what follows from it.
+            return;
+        }
+        let _ = ending.tell.send(());
+        let in_time = ending.ended.recv_timeout(PATIENCE).expect("an end in time");
+        assert!(in_time, "an exchange did not end by itself:\n{}", self.logged());
+        ending.thread.join().expect("no panic in cloakroom");
+        let metrics = self.metrics.encode().expect("metrics");
+        for gauge in ["cloakroom_active_requests 0", "cloakroom_active_streams 0"] {
+            assert!(metrics.lines().any(|line| line == gauge), "an exchange left no record: no line {gauge}");
+        }
+        let emitted = [
+            ("the logs", self.logs.bytes()),
+            ("the logs of other threads", Capture::stray()),
+            ("the metrics", metrics.into_bytes()),
+            ("what the backend received", self.backend.received_heads()),
+            ("what the raw backend received", self.raw_backend.received()),
+        ];
+        for (place, bytes) in &emitted {
+            self.leaks.search(place, bytes);
+        }
+        self.leaks.search_told();
+        self.leaks.search_folder(self.folder.path());
+    }
+}
