@@ -49,8 +49,8 @@ pub struct Running {
 pub enum StartError {
     #[error(transparent)]
     Keyring(#[from] KeyringError),
-    #[error(transparent)]
-    Store(#[from] OpenError),
+    #[error("the store {} cannot be opened: {error}", path.display())]
+    Store { path: PathBuf, error: OpenError },
     #[error("the revocations could not be read: {0}")]
     Revocations(StoreError),
     #[error(transparent)]
@@ -195,7 +195,11 @@ fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, StartErr
     let bounds = TrailBounds { keep: config.audit.keep, retain: config.audit.retain.0 };
     match config.store.kind {
         StoreKind::Memory => Ok(Arc::new(Memory::new(bounds))),
-        StoreKind::Embedded => Ok(Arc::new(Embedded::open(&config.store.path, bounds, clock.clone())?)),
+        StoreKind::Embedded => {
+            let path = &config.store.path;
+            let opened = Embedded::open(path, &config.environment, bounds, clock.clone());
+            Ok(Arc::new(opened.map_err(|error| StartError::Store { path: path.clone(), error })?))
+        }
         StoreKind::Redis => Err(StartError::Unsupported("store.kind: redis")),
     }
 }

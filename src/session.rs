@@ -44,6 +44,8 @@ pub use verify::{Finding, Verdict};
 
 /// Decoded sessions that are kept at hand.
 const DECODED: usize = 10_000;
+/// Audit records that a verification reads at once.
+const VERIFY_PAGE: usize = 1000;
 /// How often a migration that lost its race is looked at again.
 const MIGRATION_TRIES: usize = 3;
 
@@ -61,6 +63,7 @@ pub struct Sessions {
     live: Live,
     audit: Audit,
     trail_kept: u64,
+    trail_retained: Duration,
     decoded: Cache<Handle, Arc<Decoded>>,
     /// Users whose sessions from before that time are void.
     void_before: RwLock<HashMap<UserKey, Time>>,
@@ -169,6 +172,7 @@ impl Sessions {
             live: parts.live,
             audit: parts.audit,
             trail_kept: config.audit.keep.into(),
+            trail_retained: config.audit.retain.0,
             decoded: Cache::new(DECODED),
             void_before: RwLock::default(),
         }
@@ -680,20 +684,21 @@ impl Sessions {
         }
     }
 
-    /// The audit record's verdict: whether the trail is whole.
+    /// Whether a session's trail is whole.
     pub async fn verify(&self, handle: Handle) -> Result<Verdict, StoreError> {
-        let mut records = Vec::new();
-        let mut before = None;
+        // Read before the trail, so that a commit in between makes the trail longer than expected, never shorter.
+        let entry = self.bounded(self.store.load(handle)).await?;
+        let (mut records, mut before) = (Vec::new(), None);
         loop {
-            let page = self.bounded(self.store.trail(handle, before, 1000)).await?;
+            let page = self.bounded(self.store.trail(handle, before, VERIFY_PAGE)).await?;
             records.extend(page.records);
             match page.next {
                 Some(next) => before = Some(next),
                 None => break,
             }
         }
-        let entry = self.bounded(self.store.load(handle)).await?;
-        Ok(verify::verify(&records, entry.as_deref(), &self.keyring, self.trail_kept))
+        let kept = verify::Kept { records: self.trail_kept, after_end: self.trail_retained, now: self.clock.now() };
+        Ok(verify::verify(&records, entry.as_deref(), &self.keyring, &kept))
     }
 
     /// Enters an exchange in the register of those that are open.

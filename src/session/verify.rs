@@ -1,8 +1,11 @@
 //! Whether an audit trail is whole.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::clock::Time;
 use crate::keyring::{Keyring, MacError};
 use crate::store::Entry;
 
@@ -37,11 +40,17 @@ pub struct Verdict {
     pub end_checked: bool,
 }
 
+/// How much of a trail the store keeps.
+pub struct Kept {
+    /// Trimming is exact, so what is missing at the beginning beyond so many was removed.
+    pub records: u64,
+    /// How long a trail outlives its session.
+    pub after_end: Duration,
+    pub now: Time,
+}
+
 /// Checks records, newest first, against each other and against what stands under the handle.
-///
-/// `keep` is how many records the store keeps of a trail: trimming is exact, so what is missing at the beginning
-/// beyond that was removed.
-pub fn verify(records: &[String], entry: Option<&Entry>, keyring: &Keyring, keep: u64) -> Verdict {
+pub fn verify(records: &[String], entry: Option<&Entry>, keyring: &Keyring, kept: &Kept) -> Verdict {
     let mut findings = Vec::new();
     let mut numbers = Vec::new();
     for (position, text) in records.iter().enumerate() {
@@ -54,16 +63,18 @@ pub fn verify(records: &[String], entry: Option<&Entry>, keyring: &Keyring, keep
         }
     }
     findings.extend(gaps(&numbers));
-    findings.extend(beginning(&numbers, keep));
-    let last_written = entry.map(|entry| match entry {
-        Entry::Living(record) => record.seq,
-        Entry::Revoked(tombstone) => tombstone.seq,
-    });
-    if let Some(last_written) = last_written {
-        let last_kept = numbers.first().copied().unwrap_or(0);
-        if last_kept < last_written {
-            findings.push(Finding::CutOff { last_kept, last_written });
+    findings.extend(beginning(&numbers, kept.records));
+    let last_written = match entry {
+        Some(Entry::Living(record)) => Some(record.seq),
+        // A tombstone may stand for longer than the trail is kept.
+        Some(Entry::Revoked(tombstone)) => {
+            (kept.now < tombstone.revoked_at.plus(kept.after_end)).then_some(tombstone.seq)
         }
+        None => None,
+    };
+    let last_kept = numbers.first().copied().unwrap_or(0);
+    if let Some(last_written) = last_written.filter(|last| last_kept < *last) {
+        findings.push(Finding::CutOff { last_kept, last_written });
     }
     Verdict { whole: findings.is_empty(), records: records.len(), findings, end_checked: last_written.is_some() }
 }
