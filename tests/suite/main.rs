@@ -6,6 +6,7 @@ mod house;
 mod admin;
 mod context;
 mod durability;
+mod docs;
 mod exchange;
 mod identity;
 mod route;
