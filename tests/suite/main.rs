@@ -8,3 +8,4 @@ mod exchange;
 mod identity;
 mod route;
 mod store;
+mod writeback;
