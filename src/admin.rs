@@ -6,6 +6,7 @@ mod fields;
 mod handles;
 mod health;
 mod input;
+mod keys;
 mod listener;
 mod problem;
 mod session;
@@ -32,6 +33,7 @@ use crate::session::Sessions;
 use crate::telemetry::Metrics;
 
 use caller::Caller;
+use keys::Sweep;
 use problem::{Kind, Problem};
 
 pub use fields::place;
@@ -49,6 +51,7 @@ pub struct Admin {
     callers: Vec<Arc<Caller>>,
     /// How browsers carry session ids, where they do.
     cookie: Option<SessionCookie>,
+    sweep: Sweep,
     drain: Drain,
 }
 
@@ -72,6 +75,7 @@ impl Admin {
             sessions: parts.sessions,
             metrics: parts.metrics,
             readiness: parts.readiness,
+            sweep: Sweep::default(),
             drain: parts.drain,
         }
     }
@@ -93,6 +97,8 @@ fn data_endpoints() -> Vec<Endpoint> {
         ("/v1/users/{user}/sessions", get(user::list).delete(user::revoke_all)),
         ("/v1/revocations", post(user::revoke)),
         ("/v1/handles", post(handles::resolve)),
+        ("/v1/keys", get(keys::list)),
+        ("/v1/keys/reseal", post(keys::reseal)),
     ]
 }
 

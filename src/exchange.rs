@@ -353,7 +353,7 @@ impl Exchanges {
         if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
             return Err(Refusal::BodyTooLarge);
         }
-        let outgoing = Outgoing::new(body, limit, Arc::new(move |name| context.lets_pass(name)));
+        let outgoing = Outgoing::new(body, limit, context);
         Ok(Request::from_parts(head, outgoing))
     }
 

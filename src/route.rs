@@ -129,7 +129,8 @@ impl Table {
     pub fn select_as(&self, head: &Parts, method: &Method) -> Result<&Arc<Route>, RouteError> {
         check_target(head)?;
         let host = path::host(head)?;
-        let path = head.uri.path();
+        // `OPTIONS *` asks of the server as a whole, which is what the root stands for.
+        let path = Some(head.uri.path()).filter(|path| *path != "*").unwrap_or("/");
         let mut other_methods: Vec<&Method> = Vec::new();
         for candidate in self.hosts(&host).flat_map(|paths| paths.candidates(path)).flatten() {
             if !candidate.takes_headers(&head.headers) {

@@ -7,6 +7,7 @@ mod proposal;
 mod require;
 mod schema;
 mod state;
+mod sweep;
 mod trail;
 mod vault;
 mod verify;
@@ -37,6 +38,7 @@ pub use proposal::{Proposal, fits_at_birth};
 pub use require::Requirements;
 pub use schema::{Field, FieldIndex, Misfit, Schema};
 pub use state::{Held, Proven, Session};
+pub use sweep::{KeyUse, KeyUses, Moved};
 pub use trail::{Action, Actor, ActorKind};
 pub use verify::{Finding, Verdict};
 

@@ -233,6 +233,19 @@ pub enum Effect {
     Revoke { birth: Option<Birth>, until: Time },
     /// Adds the audit record only, to a living session.
     Note { birth: Birth },
+    /// Seals values of a living session anew, all or none, each only where it is sealed as it was when it was read.
+    ///
+    /// No value changes by it: the revision stays, and no writer meets a conflict.
+    Reseal { birth: Birth, values: Vec<Resealed> },
+}
+
+/// One value, sealed anew.
+#[derive(Debug, Clone)]
+pub struct Resealed {
+    pub path: Arc<str>,
+    /// The JSON text that was read.
+    pub before: Arc<str>,
+    pub after: Arc<str>,
 }
 
 /// Changes to a living session, all or none.
@@ -372,6 +385,6 @@ pub enum StoreError {
 pub struct TrailBounds {
     /// Records per session.
     pub keep: u32,
-    /// How long a trail outlives its session.
+    /// How long a trail outlives its session, counted from expiry or revocation: a tombstone may stand longer.
     pub retain: Duration,
 }

@@ -87,7 +87,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         }
     })?;
     reader.end().map_err(|error| unparsable(&error))?;
-    Ok(parsed)
+    // Members without names would be taken for those of the same place.
+    if bytes.trim_ascii_start().starts_with(b"{") { Ok(parsed) } else { Err(misshapen("")) }
 }
 
 fn unparsable(error: &serde_json::Error) -> Problem {

@@ -47,6 +47,8 @@ pub async fn serve(running: Running) -> ExitCode {
     for address in &running.proxy {
         tracing::info!(target: "cloakroom", %address, "listening");
     }
+    let (admin, status) = (running.admin, running.status);
+    tracing::info!(target: "cloakroom", %admin, %status, "admin and status listen");
     match wait_for_the_end(&running).await {
         Ok(()) => {
             running.shut_down().await;

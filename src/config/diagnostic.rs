@@ -66,8 +66,8 @@ impl Diagnostics {
     /// Every problem with its line and a mark under the place, a blank line between two.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        let pictures: Vec<String> = self.0.iter().map(|d| d.picture(&renderer)).collect();
-        pictures.join("\n\n")
+        let pictures: Vec<String> = self.0.iter().map(|d| d.picture(&renderer) + "\n").collect();
+        pictures.join("\n")
     }
 
     /// `[{ "file", "line", "column", "severity", "message", "help", "path" }]`

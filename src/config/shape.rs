@@ -70,7 +70,11 @@ impl<'w> Walk<'w> {
             }
             Value::Null => self.mismatch(node, key, "nothing", forms),
             Value::Bool(_) => self.mismatch(node, key, "a boolean", forms),
-            Value::Number(_) => self.mismatch(node, key, "a number", forms),
+            Value::Number(_) => match forms.text.and_then(|format| format.refusal(&scalar.text)) {
+                // A number without its unit.
+                Some(refusal) => self.broken(Finding::error(node.span.clone(), refusal), forms),
+                None => self.mismatch(node, key, "a number", forms),
+            },
             _ => self.mismatch(node, key, "text", forms),
         }
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Change, Commit, Conflict, Effect, Entry, Outcome, PreviousSecret, Proof, Recent, Record, Rotate, Stored, Tombstone,
+    Change, Commit, Conflict, Effect, Entry, Outcome, PreviousSecret, Proof, Recent, Record, Resealed, Rotate, Stored,
+    Tombstone,
 };
 use crate::clock::Time;
 
@@ -53,6 +54,11 @@ fn decide(current: Option<&Entry>, commit: &Commit) -> Result<Applied, Outcome> 
             let record = living(current)?;
             same_birth(record, birth)?;
             Ok(recorded(next(record), None, commit))
+        }
+        Effect::Reseal { birth, values } => {
+            let record = living(current)?;
+            same_birth(record, birth)?;
+            Ok(recorded(reseal(next(record), values)?, None, commit))
         }
     }
 }
@@ -156,6 +162,17 @@ fn write_fields(record: &mut Record, asked: &Change) {
         record.unset.remove(path);
         record.fields.insert(path.clone(), Stored { json: json.clone(), revision: record.revision });
     }
+}
+
+/// Puts another text in the place of each, if all of them stand as they were read.
+fn reseal(mut record: Record, values: &[Resealed]) -> Result<Record, Outcome> {
+    for value in values {
+        match record.fields.get_mut(&value.path).filter(|stored| stored.json == value.before) {
+            Some(stored) => stored.json = value.after.clone(),
+            None => return Err(Outcome::Conflict(Conflict::Field(value.path.clone()))),
+        }
+    }
+    Ok(record)
 }
 
 /// A copy of the record with the number of its next audit record.

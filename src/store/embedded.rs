@@ -61,13 +61,14 @@ impl Embedded {
     ///
     /// The clock says when to sweep what is over. Reads the whole file once, to find damage now.
     pub fn open(path: &Path, bounds: TrailBounds, clock: Clock) -> Result<Self, OpenError> {
+        let database = file::create(path)?;
         let path = path.to_owned();
-        Self::start(Box::new(move || file::open(&path)), bounds, clock)
+        Self::start(database, Box::new(move || file::reopen(&path)), bounds, clock)
     }
 
-    fn start(opener: Opener, bounds: TrailBounds, clock: Clock) -> Result<Self, OpenError> {
+    fn start(database: Database, opener: Opener, bounds: TrailBounds, clock: Clock) -> Result<Self, OpenError> {
         let core = Arc::new(Core {
-            database: ArcSwapOption::from_pointee(opener()?),
+            database: ArcSwapOption::from_pointee(database),
             cache: Cache::new(),
             touches: Touches::default(),
             transactions: AtomicU64::new(0),
@@ -168,7 +169,7 @@ impl Drop for Embedded {
     fn drop(&mut self) {
         drop(self.jobs.take());
         if let Some(writer) = self.writer.take() {
-            // A writer that panicked has said so on standard error already.
+            // A writer that died has said so already.
             let _ = writer.join();
         }
     }

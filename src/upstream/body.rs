@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::HeaderName;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+
+use crate::context::Context as Stripper;
 
 /// How far a request's body has come.
 #[derive(Debug, Clone, Default)]
@@ -39,15 +40,13 @@ impl Sent {
     }
 }
 
-/// Decides whether a trailer of the client may pass.
-pub type TrailerFilter = Arc<dyn Fn(&HeaderName) -> bool + Send + Sync>;
-
 /// The client's body, passed on as it comes, up to a bound.
 pub struct Outgoing {
     inner: Incoming,
     left: u64,
     sent: Sent,
-    lets_pass: TrailerFilter,
+    /// What decides whether a trailer of the client may pass.
+    context: Arc<Stripper>,
 }
 
 /// The body is larger than its route takes.
@@ -56,12 +55,12 @@ pub struct Outgoing {
 struct TooLarge;
 
 impl Outgoing {
-    pub fn new(inner: Incoming, limit: Option<u64>, lets_pass: TrailerFilter) -> Self {
+    pub fn new(inner: Incoming, limit: Option<u64>, context: Arc<Stripper>) -> Self {
         let sent = Sent::default();
         if inner.is_end_stream() {
             sent.0.state.store(COMPLETE, Ordering::Release);
         }
-        Self { inner, left: limit.unwrap_or(u64::MAX), sent, lets_pass }
+        Self { inner, left: limit.unwrap_or(u64::MAX), sent, context }
     }
 
     pub fn sent(&self) -> Sent {
@@ -79,7 +78,7 @@ impl Outgoing {
             Err(frame) => Ok(frame.into_trailers().map_or_else(
                 |other| other,
                 |trailers| {
-                    let passing = trailers.iter().filter(|(name, _)| (self.lets_pass)(name));
+                    let passing = trailers.iter().filter(|(name, _)| self.context.lets_pass(name));
                     Frame::trailers(passing.map(|(name, value)| (name.clone(), value.clone())).collect::<HeaderMap>())
                 },
             )),

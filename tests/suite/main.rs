@@ -3,6 +3,7 @@
 mod binary;
 mod house;
 
+mod admin;
 mod context;
 mod exchange;
 mod identity;

@@ -53,6 +53,9 @@ macro_rules! contract {
             revocation_needs_no_revision_but_the_birth_it_names
             revoked_session_stays_revoked
             note_is_recorded_in_a_living_session_only
+            values_sealed_anew_raise_no_revision_and_conflict_with_nobody
+            values_are_sealed_anew_all_or_none_and_only_as_they_were_read
+            only_a_living_session_of_that_birth_is_sealed_anew
             user_index_follows_the_session
             user_index_lists_the_oldest_first
             trail_is_paged_newest_first

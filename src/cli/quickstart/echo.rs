@@ -33,7 +33,7 @@ async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Resp
         headers.iter().partition(|(name, _)| name.as_str().starts_with("cloakroom-"));
     let seen = json!({
         "context": lines(&context),
-        "asks_for": lines(&asked.iter().map(|(name, value)| (name, value)).collect::<Vec<_>>()),
+        "asks_for": lines(&asked.iter().collect::<Vec<_>>()),
         "method": method.as_str(),
         "target": uri.to_string(),
         "headers": lines(&others),

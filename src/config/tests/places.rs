@@ -108,7 +108,8 @@ error: unknown key `formt`
 4 | log: { level: info, formt: json }
   |                     ^^^^^
   |
-  = help: did you mean `format`?";
+  = help: did you mean `format`?
+";
     assert_eq!(picture, expected);
 }
 

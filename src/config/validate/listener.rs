@@ -3,7 +3,7 @@ use super::{above_zero, some};
 use crate::config::{Caller, Config, ListenerLimits, Problems};
 use crate::secret::Secret;
 
-/// Fewer characters than these can be guessed.
+/// Fewer characters than these are worth a warning: they can be guessed.
 const TOKEN: usize = 16;
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
@@ -86,7 +86,10 @@ fn tokens(config: &Config, problems: &mut Problems) {
 fn token(path: &str, token: &Secret, known: &[&Secret], problems: &mut Problems) {
     let text = token.reveal();
     if text.chars().count() < TOKEN {
-        problems.error(path, format_args!("this token has fewer than {TOKEN} characters"));
+        problems.warning(path, format_args!("this token has fewer than {TOKEN} characters and can be guessed"));
+    }
+    if text.is_empty() {
+        problems.error(path, "this token is empty");
     } else if !text.bytes().all(|b| b.is_ascii_graphic()) {
         problems.error(path, "this token cannot be sent: it has spaces, line breaks or characters outside ASCII");
     } else if known.iter().any(|k| k.matches(text.as_bytes())) {

@@ -152,13 +152,16 @@ impl<'t> Batch<'t> {
             self.trail_expiry.remove(&table::at(ends, &handle.0)[..])?;
         }
         self.write_trail(handle, last, None)?;
-        let kept = last.saturating_sub(u64::from(self.bounds.keep)).saturating_add(1);
-        self.trim(handle, kept)
+        match last.saturating_sub(u64::from(self.bounds.keep)) {
+            0 => Ok(()),
+            gone => self.trim(handle, gone),
+        }
     }
 
-    fn trim(&mut self, handle: Handle, first_kept: u64) -> Result<(), StoreError> {
-        let (first, end) = (table::position(handle, 0), table::position(handle, first_kept));
-        Ok(self.audit.retain_in::<&[u8], _>(&first[..]..&end[..], |_, _| false)?)
+    /// Removes a trail's records up to that position.
+    fn trim(&mut self, handle: Handle, gone: u64) -> Result<(), StoreError> {
+        let (first, last) = (table::position(handle, 0), table::position(handle, gone));
+        Ok(self.audit.retain_in::<&[u8], _>(&first[..]..=&last[..], |_, _| false)?)
     }
 
     /// The last position in a trail, and when the trail ends.
@@ -211,8 +214,9 @@ impl<'t> Batch<'t> {
         self.expiry.remove(key)?;
         let Some(handle) = table::trailing_handle(key) else { return Ok(()) };
         match self.hold(handle) {
-            // A touch that waited has slid its expiry, or a commit before in this batch has replaced it.
-            Ok(held) if held.entry.as_ref().is_some_and(|entry| now < entry.forgotten_at()) => held.changed = true,
+            // A touch that waited has slid its expiry, or a commit before in this batch has replaced it: it is
+            // written with its new place in the index.
+            Ok(held) if held.entry.as_ref().is_some_and(|entry| now < entry.forgotten_at()) => {}
             Ok(held) => {
                 held.entry = None;
                 held.changed = true;

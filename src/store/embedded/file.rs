@@ -39,13 +39,25 @@ pub enum OpenError {
     Io(io::Error),
 }
 
-/// Opens or creates the file, readable by its owner alone.
-pub(super) fn open(path: &Path) -> Result<Database, OpenError> {
+/// Opens the file, or creates it, readable by its owner alone.
+pub(super) fn create(path: &Path) -> Result<Database, OpenError> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let database = on(FileBackend::new(file)?)?;
+    if layout(&database)?.is_none() {
+        prepare(&database).map_err(damaged)?;
+    }
+    check(&database)?;
     // A new file's name is durable only once its folder is.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()?;
+    Ok(database)
+}
+
+/// Opens the file again. One that has vanished or is empty is not begun anew: that would end every session.
+pub(super) fn reopen(path: &Path) -> Result<Database, OpenError> {
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(OpenError::Io)?;
+    let database = on(FileBackend::new(file)?)?;
+    check(&database)?;
     Ok(database)
 }
 
@@ -53,18 +65,24 @@ pub(super) fn open(path: &Path) -> Result<Database, OpenError> {
 pub(super) fn on(backend: impl redb::StorageBackend) -> Result<Database, OpenError> {
     let mut builder = Database::builder();
     builder.set_cache_size(PAGES).set_check_integrity_on_open(true);
-    let database = builder.create_with_backend(backend)?;
-    match layout(&database).map_err(damaged)? {
-        None => prepare(&database).map_err(damaged)?,
-        Some(LAYOUT) => {}
-        Some(0) => return Err(OpenError::Foreign),
-        Some(found) => return Err(OpenError::Newer { found }),
+    Ok(builder.create_with_backend(backend)?)
+}
+
+pub(super) fn check(database: &Database) -> Result<(), OpenError> {
+    match layout(database)? {
+        Some(LAYOUT) => Ok(()),
+        Some(0) => Err(OpenError::Foreign),
+        Some(found) => Err(OpenError::Newer { found }),
+        None => Err(OpenError::Damaged("it is empty".into())),
     }
-    Ok(database)
 }
 
 /// The file's layout: none where there are no tables yet, 0 where they are not ours.
-fn layout(database: &Database) -> Result<Option<u64>, redb::Error> {
+fn layout(database: &Database) -> Result<Option<u64>, OpenError> {
+    stored_layout(database).map_err(damaged)
+}
+
+fn stored_layout(database: &Database) -> Result<Option<u64>, redb::Error> {
     let read = database.begin_read()?;
     let names: Vec<_> = read.list_tables()?.map(|table| table.name().to_owned()).collect();
     if names.is_empty() {
@@ -78,7 +96,7 @@ fn layout(database: &Database) -> Result<Option<u64>, redb::Error> {
     Ok(Some(version.unwrap_or(0)))
 }
 
-fn prepare(database: &Database) -> Result<(), redb::Error> {
+pub(super) fn prepare(database: &Database) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
     for definition in table::ALL {
         write.open_table(definition)?;

@@ -85,14 +85,22 @@ impl Fixture {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (path, health) = (folder.path().join("sessions.db"), Arc::new(AtomicU8::new(HEALTHY)));
-        let disk = health.clone();
+        let disk = {
+            let health = health.clone();
+            move |file: &mut OpenOptions| -> Result<Database, OpenError> {
+                let file = FileBackend::new(file.read(true).write(true).open(&path)?)?;
+                file::on(Disk { file, health: health.clone() })
+            }
+        };
+        let database = disk(OpenOptions::new().create_new(true)).unwrap();
+        file::prepare(&database).unwrap();
         let opener: Opener = Box::new(move || {
-            let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
-            file::on(Disk { file: FileBackend::new(file)?, health: disk.clone() })
+            let database = disk(&mut OpenOptions::new())?;
+            file::check(&database).map(|()| database)
         });
         let clock = Clock::by_hand(Time(1_000_000));
         let bounds = TrailBounds { keep: 10, retain: std::time::Duration::from_secs(60) };
-        let store = Embedded::start(opener, bounds, clock.clone()).unwrap();
+        let store = Embedded::start(database, opener, bounds, clock.clone()).unwrap();
         Self { store, health, clock, _folder: folder }
     }
 
@@ -165,6 +173,19 @@ async fn nothing_is_answered_from_memory_while_the_disk_is_broken() {
     assert!(fixture.store.load(commit.handle).await.unwrap().is_some());
 }
 
+#[test]
+fn file_that_vanished_or_was_emptied_is_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    drop(file::create(&path).unwrap());
+    drop(file::reopen(&path).unwrap());
+    std::fs::write(&path, "").unwrap();
+    assert!(matches!(file::reopen(&path), Err(OpenError::Damaged(_))));
+    std::fs::remove_file(&path).unwrap();
+    assert!(matches!(file::reopen(&path), Err(OpenError::Io(_))));
+    assert!(!path.exists());
+}
+
 #[tokio::test]
 async fn touch_outlives_a_failed_transaction() {
     let fixture = Fixture::new();
@@ -181,15 +202,37 @@ async fn touch_outlives_a_failed_transaction() {
 }
 
 #[tokio::test]
-async fn dead_writer_leaves_nobody_waiting() {
+async fn touch_waits_no_longer_once_a_commit_has_written_it() {
     let fixture = Fixture::new();
     let commit = fixture.creation();
-    fixture.store.commit(commit).await.unwrap();
+    let Effect::Create(created) = &commit.effect else { panic!("not a creation") };
+    let note = Effect::Note { birth: created.birth };
+    fixture.store.commit(commit.clone()).await.unwrap();
+    let touched = fixture.clock.now().plus(std::time::Duration::from_secs(1));
+    assert!(fixture.store.touch(commit.handle, created.birth, touched).await.unwrap());
+    assert!(!fixture.store.core.touches.is_empty());
+    let note = Commit { id: CommitId::random().unwrap(), effect: note, ..commit.clone() };
+    fixture.store.commit(note).await.unwrap();
+    assert!(fixture.store.core.touches.is_empty());
+    let entry = fixture.store.load(commit.handle).await.unwrap().unwrap();
+    assert!(matches!(&*entry, Entry::Living(record) if record.last_active == touched));
+}
+
+#[tokio::test]
+async fn dead_writer_leaves_nobody_waiting_and_nothing_readable() {
+    let fixture = Fixture::new();
+    let commit = fixture.creation();
+    fixture.store.commit(commit.clone()).await.unwrap();
+    assert!(fixture.store.load(commit.handle).await.unwrap().is_some());
     fixture.turn(PANICS);
     let answers = join_all((0..8).map(|_| fixture.store.commit(fixture.creation()))).await;
     assert!(answers.iter().all(|answer| *answer == Err(StoreError::Closed)), "{answers:?}");
     assert_eq!(fixture.store.commit(fixture.creation()).await, Err(StoreError::Closed));
     fixture.turn(HEALTHY);
+    while !fixture.store.writer.as_ref().unwrap().is_finished() {
+        tokio::task::yield_now().await;
+    }
+    assert!(is_unavailable(&fixture.store.load(commit.handle).await));
     drop(fixture);
 }
 

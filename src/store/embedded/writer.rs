@@ -1,6 +1,7 @@
 //! The thread that writes.
 
 use std::iter;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -107,7 +108,19 @@ impl Writer {
     }
 
     /// Writes until the store is dropped, and then what is left.
+    ///
+    /// With a writer that died, revocations could no longer be written, so nothing is read any more either.
     pub fn run(mut self) {
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| self.work()));
+        if ended.is_err() {
+            tracing::error!("the store's writer died; the store serves nothing any more");
+        }
+        let database = self.core.database.swap(None);
+        self.core.cache.clear();
+        drop(database);
+    }
+
+    fn work(&mut self) {
         loop {
             let (jobs, open) = self.gather();
             self.turn(jobs, !open);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use cloakroom::clock::{Clock, Time};
 use cloakroom::store::{Change, Effect, Embedded, Entry, OpenError, Outcome, Revocation, Revoked, Store};
-use redb::TableDefinition;
+use redb::{ReadableDatabase as _, ReadableTableMetadata as _, TableDefinition};
 
 use super::fixture::*;
 
@@ -206,6 +206,34 @@ async fn file_does_not_grow_with_commits_to_the_same_session() {
     }
     let size = std::fs::metadata(&path).unwrap().len();
     assert!(size < 1 << 20, "{size} bytes for one session and {KEEP} records");
+}
+
+#[tokio::test]
+async fn indexes_hold_one_row_for_each_entry() {
+    let (_folder, path) = file();
+    let clock = clock();
+    let store = open(&path, &clock).unwrap();
+    let mut new = record(clock.now());
+    new.user = Some(user());
+    let (first, second, birth) = (handle(), handle(), new.birth);
+    for handle in [first, second] {
+        store.commit(commit(handle, clock.now(), create(new.clone()))).await.unwrap();
+        for _ in 0..3 {
+            clock.advance(SECOND);
+            assert!(store.touch(handle, birth, clock.now()).await.unwrap());
+            let owner = Change { user: Some(Some(user())), ..change(birth, 1) };
+            store.commit(commit(handle, clock.now(), Effect::Change(Box::new(owner)))).await.unwrap();
+        }
+    }
+    store.commit(commit(second, clock.now(), Effect::Revoke { birth: None, until: Time::MAX })).await.unwrap();
+    drop(store);
+    let database = redb::Database::create(&path).unwrap();
+    let read = database.begin_read().unwrap();
+    let rows = ["entries", "expiry", "users", "trails", "trail_expiry"].map(|name| {
+        let table: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new(name);
+        read.open_table(table).unwrap().len().unwrap()
+    });
+    assert_eq!(rows, [2, 2, 1, 2, 1]);
 }
 
 /// A reader is never shown an entry older than a commit that was answered before it asked.

@@ -123,7 +123,7 @@ impl Model {
         let (birth, end) = match effect {
             Effect::Change(change) => (change.base.birth, change.end),
             Effect::Revoke { birth, until } => (birth.unwrap_or(life.birth), Some(*until)),
-            Effect::Note { birth } => (*birth, None),
+            Effect::Note { birth } | Effect::Reseal { birth, .. } => (*birth, None),
             Effect::Create(_) => return Err(Outcome::Exists),
         };
         if birth != life.birth {
