@@ -85,7 +85,9 @@ async fn data_is_for_the_admin_token_alone() {
         let missing = desk.ask(method, &path, None, Some(json!({}))).await;
         missing.is_problem(401, "credential-missing");
         assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"cloakroom\"", "{method} {path}");
-        for wrong in ["Bearer admin-secret-tokeN", "Bearer admin-secret-token2", "Bearer billing-secret-token", "Bearer "] {
+        for wrong in
+            ["Bearer admin-secret-tokeN", "Bearer admin-secret-token2", "Bearer billing-secret-token", "Bearer "]
+        {
             let refused = desk.ask(method, &path, Some(wrong), Some(json!({}))).await;
             assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{method} {path} {wrong}");
         }
