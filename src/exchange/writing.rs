@@ -326,6 +326,8 @@ impl TrailerWriting {
     pub fn begin(&mut self, mut trailers: HeaderMap) {
         let context = &self.writer.exchanges.rooms.context;
         let collected = Collected::take(&mut trailers, &context.names, context.reserved());
+        let void: Vec<_> = trailers.keys().filter(|name| headers::is_void_in_trailers(name)).cloned().collect();
+        void.iter().for_each(|name| drop(trailers.remove(name)));
         if !self.passes {
             trailers.clear();
         }

@@ -5,6 +5,7 @@ mod house;
 
 mod admin;
 mod context;
+mod durability;
 mod docs;
 mod exchange;
 mod identity;
