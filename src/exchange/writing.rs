@@ -85,8 +85,8 @@ pub async fn settle(
         let written = writer.write(collected, Part::Head).await;
         if let Some(written) = writer.account(written, strict, record)? {
             writer.own = written.committed.revision;
-            if written.committed.ended {
-                // What ended the session is still the answer to its client.
+            if written.committed.ended || written.outcome == WriteBack::Started {
+                // What ended the session, or put another in its place, is still the answer to its client.
                 presence = None;
             }
             announce(exchanges, &mut head, &route, carrier, &written.committed);

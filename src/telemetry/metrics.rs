@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -68,7 +68,7 @@ pub struct Reason {
 }
 
 /// What became of a write-back.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum WriteBack {
     Committed,
     Unchanged,
@@ -90,6 +90,13 @@ impl WriteBack {
             Self::StoreError => "store_error",
             Self::Started => "started",
         }
+    }
+}
+
+/// The same word as in the logs.
+impl EncodeLabelValue for WriteBack {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.name(), encoder)
     }
 }
 
