@@ -27,7 +27,7 @@ use crate::audit::Audit;
 use crate::clock::{Clock, Time};
 use crate::config;
 use crate::handle::{Birth, Handle, NoEntropy, SessionId, UserKey};
-use crate::keyring::Keyring;
+use crate::keyring::{Keyring, LiveKeyring};
 use crate::store::{Conflict, Entry, Record, Store, StoreError, Trail};
 
 use state::Fields;
@@ -51,7 +51,7 @@ const MIGRATION_TRIES: usize = 3;
 pub struct Sessions {
     store: Arc<dyn Store>,
     pub schema: Arc<Schema>,
-    keyring: Arc<Keyring>,
+    keys: LiveKeyring,
     clock: Clock,
     environment: Arc<str>,
     lifetime: Lifetime,
@@ -148,7 +148,7 @@ pub struct Created {
 pub struct Parts {
     pub store: Arc<dyn Store>,
     pub schema: Arc<Schema>,
-    pub keyring: Arc<Keyring>,
+    pub keys: LiveKeyring,
     pub clock: Clock,
     pub live: Live,
     pub audit: Audit,
@@ -160,7 +160,7 @@ impl Sessions {
         Self {
             store: parts.store,
             schema: parts.schema,
-            keyring: parts.keyring,
+            keys: parts.keys,
             clock: parts.clock,
             environment: config.environment.as_str().into(),
             lifetime: Lifetime::compile(&section.lifetime),
@@ -193,8 +193,9 @@ impl Sessions {
         &self.environment
     }
 
-    pub fn keyring(&self) -> &Keyring {
-        &self.keyring
+    /// The keyring as it is now; another may take its place.
+    pub fn keyring(&self) -> Arc<Keyring> {
+        self.keys.current()
     }
 
     async fn bounded<T>(&self, reply: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -202,7 +203,7 @@ impl Sessions {
     }
 
     fn vault(&self, session: Handle, birth: Birth) -> Vault<'_> {
-        Vault { keyring: &self.keyring, environment: &self.environment, session, birth }
+        Vault { keyring: self.keyring(), environment: &self.environment, session, birth }
     }
 
     /// Slides the idle expiry; false if the session is gone.

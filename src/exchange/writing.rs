@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Response, StatusCode, response};
+use http::{Response, StatusCode, Version, response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::task::JoinHandle;
@@ -195,7 +195,9 @@ fn filter_trailer_field(headers: &mut HeaderMap, reserved: &headers::Reserved, p
 
 impl Passage {
     /// The response as the client gets it.
-    pub fn respond(self, exchanges: &Exchanges, mut record: Record) -> Response<ReplyBody> {
+    pub fn respond(mut self, exchanges: &Exchanges, mut record: Record) -> Response<ReplyBody> {
+        // A proxy speaks its own version, whatever the backend's is (RFC 9112, section 2.3).
+        self.head.version = Version::HTTP_11;
         record.responding(self.head.status);
         let held = Held::new(record, self.presence, Some(self.permit));
         if let Some((client, backend)) = self.tunnel {

@@ -106,15 +106,15 @@ impl Sessions {
 
     pub(super) fn user_key(&self, value: &Value) -> Option<UserKey> {
         match value {
-            Value::Scalar(Scalar::String(text)) => Some(self.keyring.user_key(None, text)),
-            Value::Scalar(Scalar::Integer(number)) => Some(self.keyring.user_key(None, &number.to_string())),
+            Value::Scalar(Scalar::String(text)) => Some(self.keyring().user_key(None, text)),
+            Value::Scalar(Scalar::Integer(number)) => Some(self.keyring().user_key(None, &number.to_string())),
             _ => None,
         }
     }
 
     /// The key that a user's sessions are listed under: a user of that issuer, or one whom no token made.
     pub fn key_of_user(&self, issuer: Option<&str>, user: &str) -> UserKey {
-        self.keyring.user_key(issuer, user)
+        self.keyring().user_key(issuer, user)
     }
 
     pub(super) fn draft(
@@ -128,7 +128,7 @@ impl Sessions {
     }
 
     pub(super) fn facts<'a>(&'a self, session: Handle, base: u64, action: Action, actor: &'a Actor) -> Facts<'a> {
-        let (keyring, environment) = (&*self.keyring, &*self.environment);
+        let (keyring, environment) = (self.keyring(), &*self.environment);
         Facts { keyring, environment, session, at: self.clock.now(), action, base, actor }
     }
 
@@ -154,7 +154,7 @@ impl Sessions {
             Outcome::Revoked => Err(CommitError::Revoked),
             Outcome::Done { revision, seq, record } => {
                 if let Some(record) = &record {
-                    self.audit.publish(record);
+                    self.audit.committed(record);
                 }
                 Ok(Outcome::Done { revision, seq, record })
             }

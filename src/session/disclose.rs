@@ -35,10 +35,8 @@ impl Sessions {
 
     /// The field of a session that a handle stands for.
     pub fn field_of(&self, session: &Session, wanted: FieldHandle) -> Option<FieldIndex> {
-        let (handle, birth) = (session.handle(), session.birth());
+        let (handle, birth, keyring) = (session.handle(), session.birth(), self.keyring());
         let mut sensitive = self.schema.fields().filter(|(_, field)| field.sensitive);
-        sensitive
-            .find(|(_, field)| self.keyring.field_handle(handle, birth, &field.path) == wanted)
-            .map(|(index, _)| index)
+        sensitive.find(|(_, field)| keyring.field_handle(handle, birth, &field.path) == wanted).map(|(index, _)| index)
     }
 }

@@ -60,7 +60,7 @@ impl Sessions {
             }
         }
         let kept = Kept { records: self.trail_kept, after_end: self.trail_retained, now: self.clock.now() };
-        Ok(verify(&records, entry.as_deref(), &self.keyring, &kept))
+        Ok(verify(&records, entry.as_deref(), &self.keyring(), &kept))
     }
 }
 
