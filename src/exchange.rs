@@ -21,14 +21,14 @@ use crate::limit::{LimitError, Limiter, PeerAdmitted, Permit, per_name};
 use crate::listener::{Arrival, Service};
 use crate::peer::TrustedProxies;
 use crate::respond::{self, Asker, Refusal, Setting, refuse};
-use crate::route::{Route, Table};
+use crate::route::{Malformed, Route, RouteError, Table};
 use crate::session::{LoadError, Presence, Schema, Session, Sessions};
 use crate::telemetry::{Metrics, Record};
 use crate::upstream::{Answer, Outgoing, UpstreamError, Upstreams};
 use crate::writeback::Permissions;
 
-pub use policy::Policies;
 use policy::Policy;
+pub use policy::{Policies, preflight};
 pub use reply::ReplyBody;
 
 /// The rooms, compiled from one configuration.
@@ -87,6 +87,21 @@ impl Rooms {
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
         };
         Some((rooms, schema?))
+    }
+
+    /// The route that takes a request; a preflight is routed by the method that it asks for.
+    pub fn route(&self, head: &Parts, fragment: bool) -> Result<&Arc<Route>, RouteError> {
+        if fragment {
+            return Err(Malformed::Path.into());
+        }
+        // What it reflects would be the context.
+        if head.method == Method::TRACE {
+            return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST, OPTIONS".into() });
+        }
+        match preflight(head) {
+            Some(method) => self.table.select_as(head, &method),
+            None => self.table.select(head),
+        }
     }
 
     /// Forgets what is whole again or has been idle for too long.
@@ -186,17 +201,7 @@ impl Exchanges {
         course: &mut Course,
         record: &mut Record,
     ) -> Result<Arc<Route>, Refusal> {
-        if fragment {
-            return Err(malformed());
-        }
-        // What it reflects would be the context.
-        if head.method == Method::TRACE {
-            return Err(crate::route::RouteError::MethodNotAllowed { allow: "GET, HEAD, POST, OPTIONS".into() }.into());
-        }
-        let route = match policy::preflight(head) {
-            Some(method) => self.rooms.table.select_as(head, &method)?,
-            None => self.rooms.table.select(head)?,
-        };
+        let route = self.rooms.route(head, fragment)?;
         record.routed(&route.name);
         course.route = Some(route.clone());
         Ok(route.clone())
@@ -423,7 +428,7 @@ impl Exchanges {
 }
 
 fn malformed() -> Refusal {
-    crate::route::RouteError::Malformed(crate::route::Malformed::Path).into()
+    RouteError::Malformed(Malformed::Path).into()
 }
 
 /// Whether a refused credential means that there is no session: not an outage, and not a limit.
