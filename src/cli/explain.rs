@@ -353,9 +353,12 @@ fn changed<'h>(one: &'h HeaderMap, other: &'h HeaderMap) -> impl Iterator<Item =
     one.keys().filter(|name| !one.get_all(*name).iter().eq(other.get_all(*name).iter()))
 }
 
-/// What a session's absence means on a route.
-fn without_session(session: &str) -> Option<StatusCode> {
-    (session == "required").then_some(StatusCode::UNAUTHORIZED)
+impl Chosen {
+    /// What a request without a session is answered; none if it passes. A requirement holds of a session only.
+    fn without_session(&self) -> Option<StatusCode> {
+        let needed = self.session == "required" || !self.require.is_empty();
+        (needed && !self.preflight).then_some(StatusCode::UNAUTHORIZED)
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use crate::config::{self, PathType};
 
 use super::super::visible;
-use super::{Backend, Candidate, Chosen, Explanation, Found, Reading, Stripped, without_session};
+use super::{Backend, Candidate, Chosen, Explanation, Found, Reading, Stripped};
 
 const TITLE: Style = Style::new().bold();
 const BAD: Style = AnsiColor::Red.on_default();
@@ -94,7 +94,7 @@ fn stripped(out: &mut impl Write, stripped: &[Stripped]) -> io::Result<()> {
 
 fn credential(out: &mut impl Write, found: Option<&Found>, route: &Chosen) -> io::Result<()> {
     title(out, "credential")?;
-    let without = match without_session(route.session).filter(|_| !route.preflight) {
+    let without = match route.without_session() {
         Some(status) => format!("{status}"),
         None => "the request passes without a session".to_owned(),
     };
