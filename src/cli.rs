@@ -3,6 +3,7 @@
 mod audit;
 mod check;
 mod client;
+mod explain;
 mod health;
 mod keys;
 mod quickstart;
@@ -33,6 +34,8 @@ enum Command {
     Run(run::RunArgs),
     /// Lists the configuration's problems, as an editor would show them
     Check(check::CheckArgs),
+    /// Says what would be done with a request, and why
+    Explain(explain::ExplainArgs),
     /// Creates, shows, changes and revokes sessions of a running sidecar
     Session(session::SessionArgs),
     /// Shows a session's audit trail, and whether it is whole
@@ -81,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Session(args) => session::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Health(args) => health::run(&args),

@@ -16,7 +16,7 @@ use crate::listener::Arrival;
 use crate::peer::Peer;
 use crate::route::RouteIndex;
 use crate::session::{FieldIndex, Held, Schema, Session};
-use crate::structured::{self, Bare, Shown, Value};
+use crate::structured::{self, Bare, Shown};
 
 mod trace;
 
@@ -105,6 +105,16 @@ impl Context {
     /// The names that only cloakroom may say.
     pub fn reserved(&self) -> &Reserved {
         &self.reserved
+    }
+
+    /// The fields that a route's backend sees, in the order of the schema.
+    pub fn reads(&self, route: RouteIndex) -> &[FieldIndex] {
+        self.routes.get(route.position()).map_or(&[], |context| &context.read)
+    }
+
+    /// The headers that carry one field each on a route.
+    pub fn single_fields(&self, route: RouteIndex) -> &[(HeaderName, FieldIndex)] {
+        self.routes.get(route.position()).map_or(&[], |context| &context.headers)
     }
 
     /// Whether a trailer of a client may pass: nothing that frames, routes or authenticates (RFC 9110, section
@@ -350,13 +360,5 @@ fn check_worst_case(
             format!("{place}/read"),
             format!("this route's context may come to {worst} bytes, over limits.context ({limit} bytes){named}"),
         );
-    }
-}
-
-/// What a session's field is shown as, for those who ask outside of a request.
-pub fn shown_json(value: Option<&Value>, handle: Option<String>) -> Option<serde_json::Value> {
-    match (handle, value) {
-        (Some(handle), _) => Some(serde_json::json!({ "handle": handle })),
-        (None, value) => value.map(Value::to_json),
     }
 }

@@ -26,6 +26,7 @@ use crate::route::{Malformed, Route, RouteError};
 use crate::session::{Presence, Session, Sessions};
 use crate::telemetry::{Metrics, RateLimited, Record};
 
+pub use policy::{Policies, preflight};
 pub use reply::ReplyBody;
 pub use rooms::Rooms;
 
@@ -107,7 +108,7 @@ impl Exchanges {
         let policy = self.rooms.policies.of(&route);
         let credential = self.identify(&head, (&route, policy), stripped, credential, course)?;
         let session = self.load(&head, policy, client, credential.as_ref(), record).await?;
-        let preflight = policy::preflight(&head).is_some();
+        let preflight = preflight(&head).is_some();
         let carrier = credential.map(|found| found.carrier);
         let admitted = self.admit((&route, policy), &counted, session, carrier, preflight)?;
         self.touch(&admitted).await;
@@ -124,17 +125,7 @@ impl Exchanges {
         course: &mut Course,
         record: &mut Record,
     ) -> Result<Arc<Route>, Refusal> {
-        if fragment {
-            return Err(malformed());
-        }
-        // What it reflects would be the context.
-        if head.method == Method::TRACE {
-            return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST, OPTIONS".into() }.into());
-        }
-        let route = match policy::preflight(head) {
-            Some(method) => self.rooms.table.select_as(head, &method)?,
-            None => self.rooms.table.select(head)?,
-        };
+        let route = self.rooms.route(head, fragment)?;
         record.routed(&route.name);
         course.route = Some(route.clone());
         Ok(route.clone())

@@ -56,6 +56,8 @@ pub enum ClientError {
     Late(String),
     #[error("{address} broke off: {error}")]
     Broken { address: String, error: String },
+    #[error("the admin token is needed: --token-file FILE, or --config FILE where it says admin.token")]
+    NoToken,
     #[error("{}", told(*.status, .problem))]
     Refused { status: StatusCode, problem: Json },
     #[error("the result could not be written: {0}")]
@@ -131,10 +133,10 @@ impl Client {
     ) -> Result<Json, ClientError> {
         let answer = self.send(method, path, body, revision)?;
         let json = serde_json::from_slice(&answer.body).unwrap_or_default();
-        if answer.status.is_success() {
-            Ok(json)
-        } else {
-            Err(ClientError::Refused { status: answer.status, problem: json })
+        match answer.status {
+            status if status.is_success() => Ok(json),
+            StatusCode::UNAUTHORIZED if self.token.is_none() => Err(ClientError::NoToken),
+            status => Err(ClientError::Refused { status, problem: json }),
         }
     }
 
@@ -212,7 +214,7 @@ fn told(status: StatusCode, problem: &Json) -> String {
     let text = |json: &Json, name: &str| super::visible(json.get(name).and_then(Json::as_str).unwrap_or_default());
     let errors = problem.get("errors").and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
     let fields: Vec<String> =
-        errors.iter().map(|error| format!("{} {}", text(error, "field"), text(error, "detail"))).collect();
+        errors.iter().map(|error| format!("{}: {}", text(error, "field"), text(error, "detail"))).collect();
     match (text(problem, "detail"), fields.as_slice()) {
         (detail, []) if detail.is_empty() => format!("the answer was {status}"),
         (detail, []) => detail,
@@ -248,7 +250,7 @@ mod tests {
         let errors = json!([{ "field": "a\u{1b}[31m", "detail": "is of the wrong type" }]);
         let problem = json!({ "detail": "Some fields do not fit.", "errors": errors });
         let line = told(StatusCode::UNPROCESSABLE_ENTITY, &problem);
-        assert_eq!(line, "Some fields do not fit. a\\u{1b}[31m is of the wrong type");
+        assert_eq!(line, "Some fields do not fit. a\\u{1b}[31m: is of the wrong type");
         assert_eq!(told(StatusCode::BAD_GATEWAY, &Json::Null), "the answer was 502 Bad Gateway");
     }
 

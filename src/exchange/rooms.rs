@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use http::Method;
+use http::request::Parts;
+
 use crate::config::{self, Problems};
 use crate::context::Context;
 use crate::identity::{Failures, Origins, SessionCookie, Verifier};
 use crate::limit::Limiter;
 use crate::peer::TrustedProxies;
-use crate::route::Table;
+use crate::route::{Malformed, Route, RouteError, Table};
 use crate::session::Schema;
 use crate::upstream::Upstreams;
 use crate::writeback::Permissions;
 
-use super::policy::Policies;
+use super::policy::{Policies, preflight};
 
 /// The rooms, compiled from one configuration.
 pub struct Rooms {
@@ -61,6 +64,21 @@ impl Rooms {
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
         };
         Some((rooms, schema?))
+    }
+
+    /// The route that takes a request; a preflight is routed by the method that it asks for.
+    pub fn route(&self, head: &Parts, fragment: bool) -> Result<&Arc<Route>, RouteError> {
+        if fragment {
+            return Err(Malformed::Path.into());
+        }
+        // What it reflects would be the context.
+        if head.method == Method::TRACE {
+            return Err(RouteError::MethodNotAllowed { allow: "GET, HEAD, POST, OPTIONS".into() });
+        }
+        match preflight(head) {
+            Some(method) => self.table.select_as(head, &method),
+            None => self.table.select(head),
+        }
     }
 
     /// Forgets what is whole again or has been idle for too long.
