@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Problems, StoreKind};
 use crate::drain::Drain;
 use crate::exchange::{Exchanges, Rooms};
-use crate::keyring::{Keyring, KeyringError};
+use crate::keyring::{Keyring, KeyringError, LiveKeyring, Watch};
 use crate::listener::Listener;
 use crate::readiness::Readiness;
 use crate::session::{self, Live, Schema, Sessions};
@@ -68,11 +68,17 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let (rooms, schema) = compile(config)?;
     let sockets = Sockets::bind(config).await?;
     let (drain, metrics, live) = (Drain::default(), Metrics::new(), Live::default());
-    let keyring = Arc::new(keyring(config, &clock)?);
+    let keys = LiveKeyring::new(keyring(config, &clock)?);
     let store = open_store(config, &clock)?;
-    let audit = Audit::open(&config.audit.sinks)?;
-    let parts =
-        session::Parts { store: store.clone(), schema, keyring, clock, live: live.clone(), audit: audit.clone() };
+    let audit = Audit::open(&config.audit.sinks, metrics.clone())?;
+    let parts = session::Parts {
+        store: store.clone(),
+        schema,
+        keys: keys.clone(),
+        clock,
+        live: live.clone(),
+        audit: audit.clone(),
+    };
     let sessions = Arc::new(Sessions::new(parts, config));
     sessions.read_revocations().await.map_err(StartError::Revocations)?;
     let readiness = Readiness::awaiting(&CHECKS);
@@ -86,6 +92,10 @@ pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError>
     let mut tasks = sockets.serve(config, &exchanges, &readiness);
     tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
     tasks.push(tokio::spawn(sweep(exchanges, readiness.clone(), drain.clone())));
+    if let Some(path) = keyring_path(config) {
+        let watch = Watch::new(path, config.keyring.activate_after.0);
+        tasks.push(tokio::spawn(follow_keys(watch, keys, drain.clone())));
+    }
     CHECKS.iter().for_each(|check| readiness.holds(check));
     let shutdown = config.shutdown.clone();
     Ok(Running { proxy, admin, status, sessions, metrics, readiness, drain, audit, store, tasks, shutdown })
@@ -250,6 +260,17 @@ async fn sweep(exchanges: Exchanges, readiness: Readiness, drain: Drain) {
         match exchanges.sessions.is_reachable().await {
             Ok(()) => readiness.holds("store"),
             Err(error) => readiness.fails("store", error.to_string()),
+        }
+    }
+}
+
+/// Takes on the keyring's file when it changes.
+async fn follow_keys(mut watch: Watch, keys: LiveKeyring, drain: Drain) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => watch.look(&keys),
+            () = drain.over() => return,
         }
     }
 }

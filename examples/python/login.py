@@ -11,6 +11,8 @@ USERS = {"alice": {"password": "wonderland", "id": "u-456", "email": "alice@exam
 
 
 class Login(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path == "/logout":

@@ -11,3 +11,4 @@ mod exchange;
 mod identity;
 mod route;
 mod store;
+mod writeback;

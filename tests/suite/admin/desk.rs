@@ -13,7 +13,7 @@ use cloakroom::config::{self, AuditSink, Config, Problems};
 use cloakroom::drain::Drain;
 use cloakroom::exchange::Rooms;
 use cloakroom::handle::{Birth, CommitId, Handle, UserKey};
-use cloakroom::keyring::{self, Keyring};
+use cloakroom::keyring::{self, Keyring, LiveKeyring};
 use cloakroom::readiness::Readiness;
 use cloakroom::session::{self, Live, Sessions};
 use cloakroom::store::{
@@ -109,12 +109,12 @@ impl Desk {
     fn assemble(config: Config, store: Arc<dyn Store>, clock: Clock, folder: Arc<tempfile::TempDir>) -> Self {
         let mut problems = Problems::default();
         let (_, schema) = Rooms::compile(&config, &mut problems).unwrap_or_else(|| panic!("{problems:?}"));
-        let audit = Audit::open(&[AuditSink::File(folder.path().join("audit.jsonl"))]).unwrap();
+        let audit = Audit::open(&[AuditSink::File(folder.path().join("audit.jsonl"))], Metrics::new()).unwrap();
         let keyring = Keyring::load(&folder.path().join("keyring.json"), Duration::ZERO).unwrap();
         let parts = session::Parts {
             store: store.clone(),
             schema,
-            keyring: Arc::new(keyring),
+            keys: LiveKeyring::new(keyring),
             clock: clock.clone(),
             live: Live::default(),
             audit: audit.clone(),
