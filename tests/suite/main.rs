@@ -4,9 +4,15 @@ mod binary;
 mod house;
 
 mod admin;
+mod app;
 mod context;
 mod exchange;
 mod identity;
+mod limit;
+mod listener;
+mod respond;
 mod route;
+mod session;
 mod store;
+mod upstream;
 mod writeback;
