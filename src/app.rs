@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Problems, StoreKind};
 use crate::drain::Drain;
 use crate::exchange::{Exchanges, Rooms};
-use crate::keyring::{Keyring, KeyringError};
+use crate::keyring::{Keyring, KeyringError, LiveKeyring, Watch};
 use crate::listener::Listener;
 use crate::readiness::Readiness;
 use crate::session::{self, Live, Schema, Sessions};
@@ -49,8 +49,8 @@ pub struct Running {
 pub enum StartError {
     #[error(transparent)]
     Keyring(#[from] KeyringError),
-    #[error(transparent)]
-    Store(#[from] OpenError),
+    #[error("the store {} cannot be opened: {error}", path.display())]
+    Store { path: PathBuf, error: OpenError },
     #[error("the revocations could not be read: {0}")]
     Revocations(StoreError),
     #[error(transparent)]
@@ -77,11 +77,17 @@ pub async fn start_through(
     let (rooms, schema) = compile(config)?;
     let sockets = Sockets::bind(config).await?;
     let (drain, metrics, live) = (Drain::default(), Metrics::new(), Live::default());
-    let keyring = Arc::new(keyring(config, &clock)?);
+    let keys = LiveKeyring::new(keyring(config, &clock)?);
     let store = between(open_store(config, &clock)?);
-    let audit = Audit::open(&config.audit.sinks)?;
-    let parts =
-        session::Parts { store: store.clone(), schema, keyring, clock, live: live.clone(), audit: audit.clone() };
+    let audit = Audit::open(&config.audit.sinks, metrics.clone())?;
+    let parts = session::Parts {
+        store: store.clone(),
+        schema,
+        keys: keys.clone(),
+        clock,
+        live: live.clone(),
+        audit: audit.clone(),
+    };
     let sessions = Arc::new(Sessions::new(parts, config));
     sessions.read_revocations().await.map_err(StartError::Revocations)?;
     let readiness = Readiness::awaiting(&CHECKS);
@@ -95,6 +101,10 @@ pub async fn start_through(
     let mut tasks = sockets.serve(config, &exchanges, &readiness);
     tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
     tasks.push(tokio::spawn(sweep(exchanges, readiness.clone(), drain.clone())));
+    if let Some(path) = keyring_path(config) {
+        let watch = Watch::new(path, config.keyring.activate_after.0);
+        tasks.push(tokio::spawn(follow_keys(watch, keys, drain.clone())));
+    }
     CHECKS.iter().for_each(|check| readiness.holds(check));
     let shutdown = config.shutdown.clone();
     Ok(Running { proxy, admin, status, sessions, metrics, readiness, drain, audit, store, tasks, shutdown })
@@ -204,7 +214,11 @@ fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, StartErr
     let bounds = TrailBounds { keep: config.audit.keep, retain: config.audit.retain.0 };
     match config.store.kind {
         StoreKind::Memory => Ok(Arc::new(Memory::new(bounds))),
-        StoreKind::Embedded => Ok(Arc::new(Embedded::open(&config.store.path, bounds, clock.clone())?)),
+        StoreKind::Embedded => {
+            let path = &config.store.path;
+            let opened = Embedded::open(path, &config.environment, bounds, clock.clone());
+            Ok(Arc::new(opened.map_err(|error| StartError::Store { path: path.clone(), error })?))
+        }
         StoreKind::Redis => Err(StartError::Unsupported("store.kind: redis")),
     }
 }
@@ -255,6 +269,17 @@ async fn sweep(exchanges: Exchanges, readiness: Readiness, drain: Drain) {
         match exchanges.sessions.is_reachable().await {
             Ok(()) => readiness.holds("store"),
             Err(error) => readiness.fails("store", error.to_string()),
+        }
+    }
+}
+
+/// Takes on the keyring's file when it changes.
+async fn follow_keys(mut watch: Watch, keys: LiveKeyring, drain: Drain) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => watch.look(&keys),
+            () = drain.over() => return,
         }
     }
 }

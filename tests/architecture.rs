@@ -1,7 +1,7 @@
 //! Holds the house to its plan: who may import whom.
 //!
-//! The plan is `src/lib.rs` itself, read from top to bottom: assembly, the corridor, the rooms in the order in which
-//! a request walks through them, the store, the ground floor, and what stands beside the corridor.
+//! The plan is `src/lib.rs` itself, read from top to bottom: assembly, the rooms in the order in which a request walks
+//! through them, the store, the ground floor, and what stands beside the corridor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,6 +16,7 @@ enum Rank {
     Beside,
     /// By its place on the way, the first being 0.
     Room(usize),
+    /// Knows every room, and no room knows it.
     Corridor,
     Assembly,
 }
@@ -120,7 +121,7 @@ fn ranks() -> BTreeMap<String, Rank> {
             ("ground", _) => Rank::Ground,
             ("beside", _) => Rank::Beside,
             (_, "cli" | "app") => Rank::Assembly,
-            (_, "listener" | "exchange") => Rank::Corridor,
+            (_, "exchange") => Rank::Corridor,
             (_, "store") => Rank::Store,
             _ => {
                 room += 1;

@@ -1,12 +1,20 @@
 //! Whether an audit trail is whole.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::clock::Time;
+use crate::handle::Handle;
 use crate::keyring::{Keyring, MacError};
-use crate::store::Entry;
+use crate::store::{Entry, StoreError};
 
+use super::Sessions;
 use super::trail;
+
+/// Audit records that a verification reads at once.
+const PAGE: usize = 1000;
 
 /// What is wrong with a trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,11 +45,36 @@ pub struct Verdict {
     pub end_checked: bool,
 }
 
+impl Sessions {
+    /// Whether a session's trail is whole.
+    pub async fn verify(&self, handle: Handle) -> Result<Verdict, StoreError> {
+        // Read before the trail, so that a commit in between makes the trail longer than expected, never shorter.
+        let entry = self.bounded(self.store.load(handle)).await?;
+        let (mut records, mut before) = (Vec::new(), None);
+        loop {
+            let page = self.bounded(self.store.trail(handle, before, PAGE)).await?;
+            records.extend(page.records);
+            match page.next {
+                Some(next) => before = Some(next),
+                None => break,
+            }
+        }
+        let kept = Kept { records: self.trail_kept, after_end: self.trail_retained, now: self.clock.now() };
+        Ok(verify(&records, entry.as_deref(), &self.keyring(), &kept))
+    }
+}
+
+/// How much of a trail the store keeps.
+pub struct Kept {
+    /// Trimming is exact, so what is missing at the beginning beyond so many was removed.
+    pub records: u64,
+    /// How long a trail outlives its session.
+    pub after_end: Duration,
+    pub now: Time,
+}
+
 /// Checks records, newest first, against each other and against what stands under the handle.
-///
-/// `keep` is how many records the store keeps of a trail: trimming is exact, so what is missing at the beginning
-/// beyond that was removed.
-pub fn verify(records: &[String], entry: Option<&Entry>, keyring: &Keyring, keep: u64) -> Verdict {
+pub fn verify(records: &[String], entry: Option<&Entry>, keyring: &Keyring, kept: &Kept) -> Verdict {
     let mut findings = Vec::new();
     let mut numbers = Vec::new();
     for (position, text) in records.iter().enumerate() {
@@ -54,16 +87,18 @@ pub fn verify(records: &[String], entry: Option<&Entry>, keyring: &Keyring, keep
         }
     }
     findings.extend(gaps(&numbers));
-    findings.extend(beginning(&numbers, keep));
-    let last_written = entry.map(|entry| match entry {
-        Entry::Living(record) => record.seq,
-        Entry::Revoked(tombstone) => tombstone.seq,
-    });
-    if let Some(last_written) = last_written {
-        let last_kept = numbers.first().copied().unwrap_or(0);
-        if last_kept < last_written {
-            findings.push(Finding::CutOff { last_kept, last_written });
+    findings.extend(beginning(&numbers, kept.records));
+    let last_written = match entry {
+        Some(Entry::Living(record)) => Some(record.seq),
+        // A tombstone may stand for longer than the trail is kept.
+        Some(Entry::Revoked(tombstone)) => {
+            (kept.now < tombstone.revoked_at.plus(kept.after_end)).then_some(tombstone.seq)
         }
+        None => None,
+    };
+    let last_kept = numbers.first().copied().unwrap_or(0);
+    if let Some(last_written) = last_written.filter(|last| last_kept < *last) {
+        findings.push(Finding::CutOff { last_kept, last_written });
     }
     Verdict { whole: findings.is_empty(), records: records.len(), findings, end_checked: last_written.is_some() }
 }

@@ -59,9 +59,10 @@ struct Core {
 impl Embedded {
     /// Opens the store in that file, which is created where it is missing, but not its folder.
     ///
-    /// The clock says when to sweep what is over. Reads the whole file once, to find damage now.
-    pub fn open(path: &Path, bounds: TrailBounds, clock: Clock) -> Result<Self, OpenError> {
+    /// A file serves one environment, that of its first opening. The clock says when to sweep what is over. Reads the whole file once, to find damage now.
+    pub fn open(path: &Path, environment: &str, bounds: TrailBounds, clock: Clock) -> Result<Self, OpenError> {
         let database = file::create(path)?;
+        file::claim(&database, environment)?;
         let path = path.to_owned();
         Self::start(database, Box::new(move || file::reopen(&path)), bounds, clock)
     }

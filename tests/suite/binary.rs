@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 pub struct Binary {
     child: Child,
     pub proxy: SocketAddr,
+    pub admin: SocketAddr,
 }
 
 impl Binary {
@@ -29,21 +30,27 @@ impl Binary {
         command.arg("run").arg("--config").arg(config).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program");
         let mut log = BufReader::new(child.stderr.take().expect("its log"));
-        let mut told = String::new();
-        let proxy = loop {
+        let (mut told, mut proxy, mut admin) = (String::new(), None, None);
+        while proxy.is_none() || admin.is_none() {
             let mut line = String::new();
             if log.read_line(&mut line).expect("a log") == 0 {
                 let _ = child.kill();
                 panic!("it ended before it listened:\n{told}");
             }
-            if let Some(address) = listening(&line) {
-                break address;
-            }
+            proxy = proxy.or_else(|| address(&line, "address"));
+            admin = admin.or_else(|| address(&line, "admin"));
             told.push_str(&line);
-        };
+        }
+        let (proxy, admin) = (proxy.expect("a proxy"), admin.expect("an admin listener"));
         // Read on, so that it never waits for its reader.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, proxy }
+        Self { child, proxy, admin }
+    }
+
+    /// Ends it without a warning (SIGKILL).
+    pub fn kill(mut self) {
+        self.child.kill().expect("a kill");
+        self.child.wait().expect("its end");
     }
 
     /// Asks it to end, and waits until it has; its exit code.
@@ -55,9 +62,9 @@ impl Binary {
     }
 }
 
-fn listening(line: &str) -> Option<SocketAddr> {
+fn address(line: &str, field: &str) -> Option<SocketAddr> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    (line["message"] == "listening").then(|| line["address"].as_str()?.parse().ok())?
+    line[field].as_str()?.parse().ok()
 }
 
 impl Drop for Binary {

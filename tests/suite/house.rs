@@ -26,11 +26,11 @@ use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-pub use backend::{Answer, Backend, Gate, Seen};
-pub use client::{Ask, Reply, Stream};
+pub use backend::{Answer, Backend, Gate};
+pub use client::{Ask, Reply};
 pub use fault::{Fault, Faults};
 pub use plan::Plan;
-pub use raw::{RawAnswer, RawBackend, RawClient};
+pub use raw::{RawAnswer, RawBackend};
 
 use leak::{Capture, Leaks};
 

@@ -6,6 +6,8 @@ mod house;
 mod admin;
 mod app;
 mod context;
+mod durability;
+mod docs;
 mod exchange;
 mod identity;
 mod limit;

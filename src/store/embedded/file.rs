@@ -35,6 +35,8 @@ pub enum OpenError {
     Damaged(String),
     #[error("a newer cloakroom wrote it (layout {found}; this one knows {LAYOUT})")]
     Newer { found: u64 },
+    #[error("it belongs to environment '{0}': each environment has a file of its own")]
+    OtherEnvironment(String),
     #[error("{0}")]
     Io(io::Error),
 }
@@ -51,6 +53,27 @@ pub(super) fn create(path: &Path) -> Result<Database, OpenError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()?;
     Ok(database)
+}
+
+/// Gives a new file to an environment; one that is another's is refused, so that two environments never meet.
+pub(super) fn claim(database: &Database, environment: &str) -> Result<(), OpenError> {
+    let owner = owner(database).map_err(damaged)?;
+    match owner {
+        Some(owner) if owner == environment.as_bytes() => Ok(()),
+        Some(owner) => Err(OpenError::OtherEnvironment(String::from_utf8_lossy(&owner).into_owned())),
+        None => set_owner(database, environment).map_err(damaged),
+    }
+}
+
+fn owner(database: &Database) -> Result<Option<Vec<u8>>, redb::Error> {
+    let meta = database.begin_read()?.open_table(table::META)?;
+    Ok(meta.get(table::ENVIRONMENT)?.map(|owner| owner.value().to_vec()))
+}
+
+fn set_owner(database: &Database, environment: &str) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(table::META)?.insert(table::ENVIRONMENT, environment.as_bytes())?;
+    Ok(write.commit()?)
 }
 
 /// Opens the file again. One that has vanished or is empty is not begun anew: that would end every session.

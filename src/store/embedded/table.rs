@@ -34,6 +34,8 @@ pub(super) const ALL: [Definition; 8] = [ENTRIES, EXPIRY, USERS, AUDIT, TRAILS, 
 
 /// Under this name, the version of the file's layout.
 pub(super) const LAYOUT: &[u8] = b"layout";
+/// The environment whose sessions these are.
+pub(super) const ENVIRONMENT: &[u8] = b"environment";
 /// Under this name, the last number given to a revocation.
 pub(super) const LAST_REVOCATION: &[u8] = b"last_revocation";
 

@@ -11,7 +11,17 @@ use redb::{ReadableDatabase as _, ReadableTableMetadata as _, TableDefinition};
 use super::fixture::*;
 
 fn open(path: &Path, clock: &Clock) -> Result<Embedded, OpenError> {
-    Embedded::open(path, bounds(), clock.clone())
+    Embedded::open(path, "test", bounds(), clock.clone())
+}
+
+#[test]
+fn a_file_of_another_environment_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.db");
+    drop(open(&path, &clock()).unwrap());
+    let refused = Embedded::open(&path, "prod", bounds(), clock()).unwrap_err();
+    assert_eq!(refused.to_string(), "it belongs to environment 'test': each environment has a file of its own");
+    assert!(open(&path, &clock()).is_ok());
 }
 
 fn refusal(path: &Path) -> String {

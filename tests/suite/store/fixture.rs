@@ -39,7 +39,7 @@ impl Home {
     pub fn embedded() -> Self {
         let (folder, path) = file();
         let clock = clock();
-        let store = Embedded::open(&path, bounds(), clock.clone()).unwrap();
+        let store = Embedded::open(&path, "test", bounds(), clock.clone()).unwrap();
         Self { store: Arc::new(store), clock, _folder: Some(Arc::new(folder)) }
     }
 
