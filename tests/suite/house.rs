@@ -6,6 +6,7 @@
 
 mod backend;
 mod client;
+mod fault;
 mod leak;
 mod plan;
 mod raw;
@@ -25,10 +26,11 @@ use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-pub use backend::{Answer, Backend, Gate, Seen};
-pub use client::{Ask, Reply, Stream};
+pub use backend::{Answer, Backend, Gate};
+pub use client::{Ask, Reply};
+pub use fault::{Fault, Faults};
 pub use plan::Plan;
-pub use raw::{RawAnswer, RawBackend, RawClient};
+pub use raw::{RawAnswer, RawBackend};
 
 use leak::{Capture, Leaks};
 
@@ -47,6 +49,8 @@ pub struct House {
     pub raw_backend: RawBackend,
     pub proxy: SocketAddr,
     pub metrics: Metrics,
+    /// Has the store fail.
+    pub faults: Faults,
     folder: Arc<tempfile::TempDir>,
     /// None once the House is closing.
     sessions: Option<Arc<Sessions>>,
@@ -57,7 +61,8 @@ pub struct House {
 }
 
 struct Ending {
-    tell: oneshot::Sender<()>,
+    /// None once it was told.
+    tell: Option<oneshot::Sender<()>>,
     ended: oneshot::Receiver<bool>,
     thread: JoinHandle<()>,
 }
@@ -97,7 +102,8 @@ impl House {
         let config = plan::parse(&text, folder.path());
         let clock = plan.clock();
         let logs = Capture::start();
-        let (proxy, sessions, metrics, ending) = start(config, clock.clone(), logs.clone());
+        let faults = Faults::default();
+        let (proxy, sessions, metrics, ending) = start(config, clock.clone(), logs.clone(), faults.clone());
         let leaks = Leaks::default();
         House {
             clock,
@@ -105,6 +111,7 @@ impl House {
             raw_backend,
             proxy,
             metrics,
+            faults,
             folder,
             sessions: Some(sessions),
             leaks,
@@ -237,6 +244,15 @@ impl House {
         }
     }
 
+    /// Has the end begin, and does this once no connection is taken any more.
+    pub fn ends_while(&mut self, act: impl FnOnce()) {
+        let tell = self.ending.as_mut().and_then(|ending| ending.tell.take());
+        self.sessions = None;
+        tell.map(|tell| tell.send(()));
+        self.until("the listener is closed", || std::net::TcpStream::connect(self.proxy).is_err());
+        act();
+    }
+
     /// Ends everything, and searches what was emitted. Dropping a House does the same.
     pub fn close(self) {}
 
@@ -261,12 +277,13 @@ fn start(
     config: cloakroom::config::Config,
     clock: Clock,
     logs: Capture,
+    faults: Faults,
 ) -> (SocketAddr, Arc<Sessions>, Metrics, Ending) {
     let (report, reported) = channel();
     let (tell, told) = oneshot::channel::<()>();
     let (end, ended) = oneshot::channel();
     let work = async move {
-        let running = match cloakroom::app::start(&config, clock).await {
+        let running = match cloakroom::app::start_through(&config, clock, |store| faults.before(store)).await {
             Ok(running) => running,
             Err(error) => return report.send(Err(error.to_string())).expect("somebody waits"),
         };
@@ -283,18 +300,18 @@ fn start(
     });
     let started = reported.recv_timeout(PATIENCE).expect("a start in time");
     let (proxy, sessions, metrics) = started.unwrap_or_else(|error| panic!("cloakroom did not start: {error}"));
-    (proxy[0], sessions, metrics, Ending { tell, ended, thread })
+    (proxy[0], sessions, metrics, Ending { tell: Some(tell), ended, thread })
 }
 
 impl Drop for House {
     fn drop(&mut self) {
-        let Some(ending) = self.ending.take() else { return };
+        let Some(mut ending) = self.ending.take() else { return };
         self.sessions = None;
         if std::thread::panicking() {
             // What failed already is not to be hidden behind what follows from it.
             return;
         }
-        let _ = ending.tell.send(());
+        ending.tell.take().map(|tell| tell.send(()));
         let in_time = self.wait_for(ending.ended).expect("an end without a panic");
         assert!(in_time, "an exchange did not end by itself:\n{}", self.logged());
         ending.thread.join().expect("no panic in cloakroom");

@@ -4,11 +4,17 @@ mod binary;
 mod house;
 
 mod admin;
+mod app;
 mod context;
 mod durability;
 mod docs;
 mod exchange;
 mod identity;
+mod limit;
+mod listener;
+mod respond;
 mod route;
+mod session;
 mod store;
+mod upstream;
 mod writeback;

@@ -1,7 +1,5 @@
 //! The client of a House: a request is put together, sent over a connection of its own, and its answer kept whole.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
@@ -14,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use super::{Guest, House, PATIENCE};
+use super::{Guest, House};
 
 type Body = BoxBody<Bytes, std::convert::Infallible>;
 
@@ -341,6 +339,3 @@ impl Reply {
         self
     }
 }
-
-/// How long the House's own parts need to notice what happens in the background, at most.
-pub const PULSE: Duration = PATIENCE;
