@@ -177,17 +177,17 @@ impl<'h> Ask<'h> {
     /// Sends the request and leaves before an answer comes, but not before the backend has the request.
     pub fn leave_once(self, arrived: impl FnOnce()) {
         let house = self.house;
-        let connection = house.wait_for(async {
+        let abort = house.wait_for(async {
             let stream = TcpStream::connect(house.proxy).await.expect("a connection");
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
             let connection = tokio::spawn(async move { drop(connection.await) });
             let request = self.request();
             tokio::spawn(async move { drop(sender.send_request(request).await) });
-            connection
+            connection.abort_handle()
         });
         arrived();
-        connection.abort();
+        abort.abort();
     }
 }
 
