@@ -13,6 +13,7 @@ mod identity;
 mod limit;
 mod listener;
 mod respond;
+mod quickstart;
 mod route;
 mod session;
 mod store;
