@@ -6,7 +6,7 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::context::Stripped;
 use crate::respond::Refusal;
-use crate::session::Session;
+use crate::session::{LoadError, Session};
 use crate::telemetry::Record;
 use crate::upstream::{Answer, Outgoing, UpstreamError};
 
