@@ -27,14 +27,36 @@ fn a_client_that_leaves_after_the_backend_answered_does_not_lose_the_write() {
 
 #[test]
 fn the_end_waits_for_the_last_commit() {
-    let mut house = Plan::new().embedded().open();
+    let house = Plan::new().embedded().open();
     let guest = house.guest(json!({ "step": 0 }));
     let gate = Gate::closed();
     house.faults.hold_commits(&gate);
     house.backend.next(Answer::set("step=1"));
     let ask = house.get("/chat").cookie(&guest);
     ask.leave_once(|| house.until("the commit has begun", || house.faults.held() == 1));
-    house.ends_while(|| gate.open());
+    house.begin_ending();
+    gate.open();
+    let house = house.reopen(Plan::new().embedded());
+    assert_eq!(house.field(&guest, "step"), 1);
+    house.close();
+}
+
+#[test]
+fn an_open_stream_may_end_while_the_process_does_and_still_writes_back() {
+    let house = Plan::new().embedded().open();
+    let guest = house.guest(json!({ "step": 0 }));
+    let gate = Gate::closed();
+    let answer = Answer::ok().body("one ").wait(&gate).body("two").trailer("cloakroom-set", "step=1");
+    house.backend.next_to("/chat", answer);
+    let mut idle = house.raw("GET /public HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut stream = house.get("/chat").cookie(&guest).start();
+    assert_eq!(stream.text(), "one ");
+    house.begin_ending();
+    assert!(idle.rest().starts_with("HTTP/1.1 200"), "an idle connection is let go");
+    assert!(stream.is_silent(), "an open stream is not cut off");
+    gate.open();
+    let reply = stream.finish();
+    assert_eq!((reply.text(), reply.complete), ("two", true));
     let house = house.reopen(Plan::new().embedded());
     assert_eq!(house.field(&guest, "step"), 1);
     house.close();

@@ -12,8 +12,8 @@ mod plan;
 mod raw;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -62,9 +62,16 @@ pub struct House {
 
 struct Ending {
     /// None once it was told.
-    tell: Option<oneshot::Sender<()>>,
+    tell: Mutex<Option<oneshot::Sender<()>>>,
     ended: oneshot::Receiver<bool>,
     thread: JoinHandle<()>,
+}
+
+impl Ending {
+    fn tell(&self) {
+        let tell = self.tell.lock().expect("no panic").take();
+        tell.map(|tell| tell.send(()));
+    }
 }
 
 /// A session and the id that proves it.
@@ -244,13 +251,10 @@ impl House {
         }
     }
 
-    /// Has the end begin, and does this once no connection is taken any more.
-    pub fn ends_while(&mut self, act: impl FnOnce()) {
-        let tell = self.ending.as_mut().and_then(|ending| ending.tell.take());
-        self.sessions = None;
-        tell.map(|tell| tell.send(()));
+    /// Has the end begin, and waits until no connection is taken any more.
+    pub fn begin_ending(&self) {
+        self.ending.as_ref().expect("an open House").tell();
         self.until("the listener is closed", || std::net::TcpStream::connect(self.proxy).is_err());
-        act();
     }
 
     /// Ends everything, and searches what was emitted. Dropping a House does the same.
@@ -300,18 +304,18 @@ fn start(
     });
     let started = reported.recv_timeout(PATIENCE).expect("a start in time");
     let (proxy, sessions, metrics) = started.unwrap_or_else(|error| panic!("cloakroom did not start: {error}"));
-    (proxy[0], sessions, metrics, Ending { tell: Some(tell), ended, thread })
+    (proxy[0], sessions, metrics, Ending { tell: Mutex::new(Some(tell)), ended, thread })
 }
 
 impl Drop for House {
     fn drop(&mut self) {
-        let Some(mut ending) = self.ending.take() else { return };
+        let Some(ending) = self.ending.take() else { return };
         self.sessions = None;
         if std::thread::panicking() {
             // What failed already is not to be hidden behind what follows from it.
             return;
         }
-        ending.tell.take().map(|tell| tell.send(()));
+        ending.tell();
         let in_time = self.wait_for(ending.ended).expect("an end without a panic");
         assert!(in_time, "an exchange did not end by itself:\n{}", self.logged());
         ending.thread.join().expect("no panic in cloakroom");

@@ -129,7 +129,7 @@ fn a_client_of_http_1_0_is_served() {
 
 #[test]
 fn who_sends_nothing_is_let_go() {
-    let house = Plan::new().listener("limits: { first_byte: 100ms, head_time: 100ms, keep_alive: 100ms }").open();
+    let house = Plan::new().listener("limits: { first_byte: 300ms, head_time: 300ms, keep_alive: 300ms }").open();
     assert_eq!(house.raw("").rest(), "");
     assert_eq!(house.raw("GET /pub").rest(), "");
     let mut client = house.raw("GET /public HTTP/1.1\r\nHost: a\r\n\r\n");

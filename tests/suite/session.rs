@@ -16,7 +16,7 @@ fn plan() -> Plan {
     Plan::new()
         .route("name: quiet, match: { path: /quiet }, upstream: 'http://BACKEND', touch: never, read: [task]")
         .route("name: once, match: { path: /once }, upstream: 'http://BACKEND', touch: request")
-        .route("name: finish, match: { path: /finish }, upstream: 'http://BACKEND', on_revoke: finish")
+        .route("name: finish, match: { path: /finish }, upstream: 'http://BACKEND', on_revoke: finish, write: [task]")
 }
 
 fn asks(house: &House, path: &str, guest: &Guest) -> u16 {
@@ -213,6 +213,28 @@ fn a_request_whose_session_is_revoked_while_it_waits_is_401() {
         assert!(reply.is(401, "session-revoked").clears_cookie());
     });
     gate.open();
+    house.close();
+}
+
+#[test]
+fn a_request_whose_session_expires_while_it_waits_is_401_and_writes_nothing() {
+    let house = plan().open();
+    for path in ["/chat", "/finish"] {
+        let (guest, arrived) = (house.visitor(), house.backend.count());
+        let gate = Gate::closed();
+        house.backend.next(Answer::set("step=1").held(&gate));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| house.get(path).cookie(&guest).send());
+            house.backend.wait_for(arrived + 1);
+            house.clock.advance(12 * 60 * MINUTE);
+            if path == "/finish" {
+                gate.open();
+            }
+            let reply = waiting.join().unwrap();
+            assert!(reply.is(401, "session-not-found").clears_cookie());
+        });
+        gate.open();
+    }
     house.close();
 }
 

@@ -6,7 +6,8 @@ fn plan() -> Plan {
     Plan::new()
         .route("name: gone, match: { path: /gone }, upstream: 'http://127.0.0.1:1', session: none")
         .route("name: bytes, match: { path: /bytes }, upstream: 'http://RAW', session: none")
-        .route("name: slow, match: { path: /slow }, upstream: 'http://BACKEND', session: none, timeouts: { response: 100ms, idle: 100ms }")
+        .route("name: slow, match: { path: /slow }, upstream: 'http://BACKEND', session: none, timeouts: { response: 100ms }")
+        .route("name: silent, match: { path: /silent }, upstream: 'http://BACKEND', session: none, timeouts: { idle: 100ms }")
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn a_stream_that_falls_silent_is_ended_abnormally() {
     let house = plan().open();
     let gate = Gate::closed();
     house.backend.next(Answer::ok().body("one").wait(&gate));
-    let mut stream = house.get("/slow").start();
+    let mut stream = house.get("/silent").start();
     assert_eq!(stream.text(), "one");
     assert!(stream.breaks_off());
     gate.open();

@@ -174,20 +174,18 @@ impl<'h> Ask<'h> {
         self.start().finish()
     }
 
-    /// Sends the request and leaves before an answer comes, but not before the backend has the request.
-    pub fn leave_once(self, arrived: impl FnOnce()) {
-        let house = self.house;
-        let abort = house.wait_for(async {
-            let stream = TcpStream::connect(house.proxy).await.expect("a connection");
+    /// Sends the request, and leaves without having waited for an answer once `leave` returns.
+    pub fn leave_once(self, leave: impl FnOnce()) {
+        let connection = self.house.wait_for(async {
+            let stream = TcpStream::connect(self.house.proxy).await.expect("a connection");
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
-            let connection = tokio::spawn(async move { drop(connection.await) });
             let request = self.request();
             tokio::spawn(async move { drop(sender.send_request(request).await) });
-            connection.abort_handle()
+            tokio::spawn(async move { drop(connection.await) }).abort_handle()
         });
-        arrived();
-        abort.abort();
+        leave();
+        connection.abort();
     }
 }
 
