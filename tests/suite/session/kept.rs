@@ -90,11 +90,12 @@ fn reopened_with(keys: impl FnOnce(&Path)) -> (House, Guest) {
 #[test]
 fn a_value_under_a_key_that_is_not_there_is_an_outage_and_no_absence() {
     let (house, guest) = reopened_with(|folder| {
-        let own = std::fs::read_to_string(folder.join("sessions.keyring.json")).unwrap();
-        let id = serde_json::from_str::<serde_json::Value>(&own).unwrap()["sealing_keys"][0]["id"].clone();
-        let other = folder.join("other.json");
-        std::fs::copy(folder.join("sessions.keyring.json"), &other).unwrap();
-        std::fs::write(&other, own.replace(id.as_str().unwrap(), "another")).unwrap();
+        let (own, other) = (folder.join("sessions.keyring.json"), folder.join("other.json"));
+        // Copied first, for a keyring that others can read is refused.
+        std::fs::copy(&own, &other).unwrap();
+        let mut keys: serde_json::Value = serde_json::from_slice(&std::fs::read(&own).unwrap()).unwrap();
+        keys["sealing_keys"][0]["id"] = json!("another");
+        std::fs::write(&other, keys.to_string()).unwrap();
     });
     for path in ["/chat", "/visit"] {
         let reply = house.get(path).cookie(&guest).send();
