@@ -204,6 +204,10 @@ fn keyring(config: &Config, clock: &Clock) -> Result<Keyring, KeyringError> {
                 path = %beside.display(),
                 "the keyring lies beside the database that it protects; keyring.path puts it elsewhere",
             );
+            // A new one beside an old database would open nothing in it, and rename every handle.
+            if config.store.path.exists() {
+                return Keyring::load(&beside, activate_after);
+            }
             Keyring::load_or_create(&beside, activate_after, clock.now())
         }
         (None, None) => Keyring::ephemeral(clock.now()),

@@ -87,6 +87,9 @@ impl Context {
         let trailers = headers::tokens(&head.headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         headers::remove_hop_by_hop(&mut head.headers);
         head.headers.remove(header::EXPECT);
+        if head.version == Version::HTTP_2 {
+            headers::join_cookies(&mut head.headers);
+        }
         let forwarded = Forwarded::new(head, peer, arrival.secure);
         let request_id = request_id(&head.headers, peer);
         let gone: Vec<HeaderName> = head
@@ -287,7 +290,7 @@ fn compile(
 ) -> RouteContext {
     let place = format!("/routes/{at}");
     let read = schema.select(&route.read, &format!("{place}/read"), problems);
-    let mut headers = Vec::new();
+    let mut single: Vec<(HeaderName, FieldIndex)> = Vec::new();
     for (name, path) in &route.headers {
         let pointer = format!("{place}/headers/{name}");
         let index = schema.one(path, pointer.clone(), problems);
@@ -295,12 +298,15 @@ fn compile(
             Ok(parsed) if is_taken(&parsed, names) => {
                 problems.error(pointer, format!("'{name}' has a meaning of its own in HTTP and cannot carry a field"));
             }
-            Ok(parsed) => headers.extend(index.map(|index| (parsed, index))),
+            Ok(parsed) if single.iter().any(|(other, _)| headers::are_twins(other, &parsed)) => {
+                problems.error(pointer, format!("backends take '{name}' for another header of this route"));
+            }
+            Ok(parsed) => single.extend(index.map(|index| (parsed, index))),
             Err(_) => problems.error(pointer, format!("'{name}' is not a header name")),
         }
     }
-    check_worst_case(&place, (&read, &headers), config, schema, problems);
-    RouteContext { read, headers }
+    check_worst_case(&place, (&read, &single), config, schema, problems);
+    RouteContext { read, headers: single }
 }
 
 /// Names that a field may not be sent under.

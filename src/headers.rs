@@ -84,6 +84,11 @@ fn begins(name: &str, folded: &str) -> bool {
     name.len() >= folded.len() && name.bytes().zip(folded.bytes()).all(|(byte, own)| fold_byte(byte) == own)
 }
 
+/// Whether backends may take one name for the other.
+pub fn are_twins(one: &HeaderName, other: &HeaderName) -> bool {
+    one.as_str().len() == other.as_str().len() && begins(one.as_str(), &fold(other.as_str()))
+}
+
 /// Whether a name tells of what stood before us, to be believed from trusted peers only.
 pub fn is_forwarding(name: &HeaderName) -> bool {
     let name = name.as_str();
@@ -126,6 +131,18 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .collect();
     for name in HOP_BY_HOP.iter().chain(&named) {
         headers.remove(name);
+    }
+}
+
+/// Makes one line of the several that a client of HTTP/2 may send its cookies in (RFC 9113, section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    if lines.next().is_none() || lines.next().is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(http::HeaderValue::as_bytes).collect();
+    if let Ok(joined) = http::HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
     }
 }
 

@@ -106,7 +106,8 @@ pub fn bearer_token(line: &[u8]) -> Option<&[u8]> {
 
 fn take_header(headers: &mut HeaderMap, name: &HeaderName) -> Result<Option<HeaderValue>, Ambiguous> {
     let value = headers::only(headers, name).map_err(|_| Ambiguous)?.cloned();
-    headers.remove(name);
+    let twins: Vec<HeaderName> = headers.keys().filter(|other| headers::are_twins(other, name)).cloned().collect();
+    twins.iter().for_each(|twin| drop(headers.remove(twin)));
     Ok(value)
 }
 

@@ -4,7 +4,7 @@ mod wire;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::ListenerLimits;
 use crate::drain::Drain;
+use crate::peer::limit_key;
 
 use wire::{Seen, Wire};
 
@@ -102,7 +103,7 @@ impl Listener {
                     continue;
                 }
             };
-            let Some(share) = per_peer.enter(peer.ip()) else { continue };
+            let Some(share) = per_peer.enter(limit_key(peer.ip())) else { continue };
             let connection = Connection { stream, peer, limits: self.limits.clone(), _place: (place, share) };
             drain.spawn(connection.serve(http.clone(), drain.clone(), service.clone()));
         }
@@ -115,7 +116,7 @@ fn protocol(limits: &ListenerLimits) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         // It runs from the end of one exchange, so it is also how long a connection may idle.
-        .header_read_timeout(limits.keep_alive.0)
+        .header_read_timeout(limits.keep_alive.0.max(limits.head_time.0))
         .max_buf_size(limits.head.bytes().max(LEAST_BUFFER))
         .max_headers(limits.headers);
     builder
@@ -185,8 +186,10 @@ impl Connection {
     }
 
     async fn sends_first_byte(&self, drain: &Drain) -> bool {
+        let mut byte = [0];
         tokio::select! {
-            readable = tokio::time::timeout(self.limits.first_byte.0, self.stream.readable()) => matches!(readable, Ok(Ok(()))),
+            // Looked at and left where it is: that the socket may be readable is no byte yet.
+            first = tokio::time::timeout(self.limits.first_byte.0, self.stream.peek(&mut byte)) => matches!(first, Ok(Ok(1))),
             () = drain.begun() => false,
         }
     }
@@ -195,17 +198,17 @@ impl Connection {
 /// How many connections each peer has open.
 struct PerPeer {
     limit: Option<usize>,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    open: Arc<Mutex<HashMap<u128, usize>>>,
 }
 
 /// One connection's share of what its peer may have open.
 struct Share {
-    peer: Option<IpAddr>,
-    open: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    peer: Option<u128>,
+    open: Arc<Mutex<HashMap<u128, usize>>>,
 }
 
 impl PerPeer {
-    fn enter(&self, peer: IpAddr) -> Option<Share> {
+    fn enter(&self, peer: u128) -> Option<Share> {
         let Some(limit) = self.limit else { return Some(Share { peer: None, open: self.open.clone() }) };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(peer).or_default();

@@ -46,6 +46,8 @@ pub enum Refusal {
     Limit(#[from] LimitError),
     #[error("the request's body is over its bound")]
     BodyTooLarge,
+    #[error("the request's body broke off or is malformed")]
+    BodyBroken,
     #[error("the head for the backend is over its bound")]
     HeadTooLarge,
     #[error(transparent)]
@@ -61,7 +63,7 @@ pub enum Refusal {
 impl Refusal {
     pub fn code(&self) -> Code {
         match self {
-            Self::Route(RouteError::Malformed(_)) | Self::Ambiguous(_) => Code::RequestMalformed,
+            Self::Route(RouteError::Malformed(_)) | Self::Ambiguous(_) | Self::BodyBroken => Code::RequestMalformed,
             Self::Route(RouteError::NotFound) => Code::RouteNotFound,
             Self::Route(RouteError::MethodNotAllowed { .. }) => Code::MethodNotAllowed,
             Self::NoCredential => Code::CredentialMissing,

@@ -134,12 +134,26 @@ impl Table {
     }
 
     /// The same for a CORS preflight, which is routed by the method that it asks for.
+    ///
+    /// A path that another reading of it would send elsewhere is refused: the backend may read it so.
     pub fn select_as(&self, head: &Parts, method: &Method) -> Result<&Arc<Route>, RouteError> {
         check_target(head)?;
         let host = path::host(head)?;
         let path = path_to_match(head);
+        let chosen = self.select_path(head, method, &host, path);
+        for reading in path::other_readings(path) {
+            let other = self.select_path(head, method, &host, &reading);
+            let index = |found: &Result<&Arc<Route>, RouteError>| found.as_ref().map(|route| route.index).ok();
+            if index(&chosen) != index(&other) {
+                return Err(Malformed::Path.into());
+            }
+        }
+        chosen
+    }
+
+    fn select_path(&self, head: &Parts, method: &Method, host: &str, path: &str) -> Result<&Arc<Route>, RouteError> {
         let mut other_methods: Vec<&Method> = Vec::new();
-        for candidate in self.matching(&host, path) {
+        for candidate in self.matching(host, path) {
             if !candidate.takes_headers(&head.headers) {
                 continue;
             }

@@ -215,6 +215,11 @@ impl Sessions {
         self.bounded(self.store.trail(handle, before, limit)).await
     }
 
+    /// Closes the open exchanges of a session that is over.
+    pub fn close(&self, handle: Handle, birth: Birth) {
+        self.live.close(handle, birth);
+    }
+
     /// Enters an exchange in the register of those that are open.
     pub fn enter(&self, session: &Session, touches: bool, closes: bool) -> Presence {
         self.live.enter(Entering {

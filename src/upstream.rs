@@ -76,6 +76,11 @@ impl Upstreams {
         tokio::time::timeout(upstream.response, answer).await.unwrap_or(Err(UpstreamError::ResponseTimeout))
     }
 
+    /// The host and port of a route's backend.
+    pub fn authority(&self, route: RouteIndex) -> &str {
+        self.routes.get(route.position()).map_or("", |upstream| upstream.pool.authority())
+    }
+
     /// Closes connections that have been idle for too long.
     pub fn sweep(&self) {
         self.pools.iter().for_each(|pool| pool.sweep());

@@ -180,6 +180,8 @@ pub struct Checker<'a> {
     pub schema: &'a Schema,
     pub permissions: &'a Permissions,
     pub route: RouteIndex,
+    /// Whether others may have written since the session was read: then what looks like no change may be one.
+    pub keep_all: bool,
 }
 
 impl Checker<'_> {
@@ -214,7 +216,7 @@ impl Checker<'_> {
             return Ok(Wish::Nothing);
         }
         let session = session.ok_or(Rejection::NoSession)?;
-        let proposal = proposal.against(session, self.schema);
+        let proposal = if self.keep_all { proposal } else { proposal.against(session, self.schema) };
         if !proposal.set.is_empty() && !proposal.fits(session, self.schema) {
             return Err(Rejection::SessionTooLarge);
         }

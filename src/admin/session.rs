@@ -128,7 +128,7 @@ pub async fn patch(
         }
         let pinned = proposal.if_match.is_some();
         let actor = Actor { user: session.user(), ..operator() };
-        match admin.sessions.commit(&session, None, &proposal, Action::AdminWrite, &actor).await {
+        match admin.sessions.commit(&session, session.base(None), &proposal, Action::AdminWrite, &actor).await {
             Ok(_) => return Ok(shown(&admin, &admin.sessions.find(handle).await?)),
             // Nothing was said of what the patch was based on: it is applied to what stands there now.
             Err(CommitError::Conflict(_)) if !pinned => {}

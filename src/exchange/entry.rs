@@ -130,7 +130,8 @@ impl Exchanges {
             Ok(true) => {
                 self.metrics.touches.inc();
             }
-            Ok(false) => {}
+            // It ended, and whoever ended it may not have known of this exchange.
+            Ok(false) => self.sessions.close(handle, birth),
             Err(error) => {
                 tracing::warn!(target: "cloakroom::session", session = %handle, %error, "a touch was not written")
             }

@@ -36,6 +36,11 @@ impl Exchanges {
         let authority = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         if let Some(authority) = authority {
             head.headers.insert(header::HOST, authority);
+        } else if !head.headers.contains_key(header::HOST)
+            && let Ok(authority) = HeaderValue::from_str(self.rooms.upstreams.authority(admitted.route.index))
+        {
+            // HTTP/1.0 may come without one, and HTTP/1.1 may not go without.
+            head.headers.insert(header::HOST, authority);
         }
         head.uri = Uri::try_from(target.as_str()).map_err(|_| malformed())?;
         head.version = Version::HTTP_11;
@@ -76,6 +81,8 @@ impl Exchanges {
         record.answered();
         answer.map_err(|error| match error {
             UpstreamError::Broken(_) if sent.is_too_large() => Refusal::BodyTooLarge,
+            // Not the backend's doing: its request broke off because ours did.
+            UpstreamError::Broken(_) if sent.is_broken() => Refusal::BodyBroken,
             error => error.into(),
         })
     }

@@ -226,16 +226,18 @@ impl Writer {
     async fn carry_out(self, collected: Collected, part: Part) -> Result<Written, Refusal> {
         let rooms = &self.exchanges.rooms;
         let sessions = &self.exchanges.sessions;
+        let now = self.session_now().await?;
         let checker = Checker {
             names: &rooms.context.names,
             schema: &sessions.schema,
             permissions: &rooms.permissions,
             route: self.route.index,
+            keep_all: self.own.is_some() && now.as_ref().map(|session| session.revision()) != self.own,
         };
-        let session = self.session.as_deref();
-        match (checker.check(&collected, part, session)?, session) {
-            (Wish::Change(proposal), Some(session)) => {
-                let committed = sessions.commit(session, self.own, &proposal, Action::Write, &self.actor).await?;
+        match (checker.check(&collected, part, now.as_deref())?, now.as_deref()) {
+            (Wish::Change(proposal), Some(now)) => {
+                let base = self.session.as_deref().unwrap_or(now).base(self.own);
+                let committed = sessions.commit(now, base, &proposal, Action::Write, &self.actor).await?;
                 let outcome = if committed.revision.is_some() { WriteBack::Committed } else { WriteBack::Unchanged };
                 Ok(Written { outcome, committed })
             }
@@ -248,6 +250,17 @@ impl Writer {
             (Wish::Nothing | Wish::Change(_), _) => {
                 Ok(Written { outcome: WriteBack::Unchanged, committed: Committed::default() })
             }
+        }
+    }
+
+    /// The session as the same response's head has left it, for its trailers; else as it was read.
+    async fn session_now(&self) -> Result<Option<Arc<Session>>, Refusal> {
+        match (&self.session, self.own) {
+            (Some(session), Some(_)) => {
+                let now = self.exchanges.sessions.find(session.handle()).await;
+                Ok(Some(Arc::new(now.map_err(Refusal::from)?)))
+            }
+            (session, _) => Ok(session.clone()),
         }
     }
 

@@ -104,10 +104,11 @@ impl SessionCookie {
         cookie.build()
     }
 
-    /// Whether a backend's `Set-Cookie` would set this very cookie.
+    /// Whether a backend's `Set-Cookie` would set this very cookie, or one without a name: browsers send that one's
+    /// bare value, which may read as this one.
     pub fn is_set_by(&self, line: &HeaderValue) -> bool {
-        let name = line.as_bytes().split(|byte| *byte == b'=' || *byte == b';').next().unwrap_or_default();
-        name.trim_ascii() == self.name.as_bytes()
+        let name = line.as_bytes().split(|byte| *byte == b'=' || *byte == b';').next().unwrap_or_default().trim_ascii();
+        name.is_empty() || name == self.name.as_bytes()
     }
 }
 
@@ -141,9 +142,12 @@ mod tests {
     #[test]
     fn a_backend_cannot_set_the_session_cookie() {
         let cookie = SessionCookie::new("__Host-session", &config::CookieAttributes::default());
-        for (line, expected) in
-            [("__Host-session=x; Path=/", true), (" __Host-session =x", true), ("other=__Host-session=x", false)]
-        {
+        for (line, expected) in [
+            ("__Host-session=x; Path=/", true),
+            (" __Host-session =x", true),
+            ("=__Host-session=x; Path=/", true),
+            ("other=__Host-session=x", false),
+        ] {
             assert_eq!(cookie.is_set_by(&line.parse().unwrap()), expected, "{line}");
         }
     }

@@ -1,7 +1,7 @@
 //! The bytes of a connection, where HTTP's own library tells too little.
 //!
 //! It drops a fragment from a request's target without a word, and it answers what it cannot parse with a bare
-//! status. Both are seen here, on their way in and out; nothing that is passed on is ever changed.
+//! status. Both are seen here, on their way in and out.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -37,16 +37,18 @@ pub struct Seen {
 
 impl Seen {
     /// Whether the request that was just read had a fragment behind this method and target.
+    ///
+    /// A request line that came in pieces is not looked at whole; its fragment is dropped, and nothing decides on it.
     pub fn had_fragment(&self, method: &http::Method, target: &http::Uri) -> bool {
         let before = self.before_fragment.lock().unwrap_or_else(PoisonError::into_inner).take();
-        before.is_some_and(|line| line.ends_with(format!("{method} {target}").as_bytes()))
+        before.is_some_and(|line| line == format!("{method} {target}").as_bytes())
     }
 
     fn look_for_fragment(&self, read: &[u8]) {
         let line = read.get(..LINE_BYTES).unwrap_or(read).split(|byte| *byte == b'\n').next().unwrap_or_default();
-        if let Some(at) = line.iter().position(|byte| *byte == b'#') {
-            let before = line.get(..at).unwrap_or_default().to_vec();
-            *self.before_fragment.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+        let before = line.iter().position(|byte| *byte == b'#').and_then(|at| line.get(..at)).map(<[u8]>::to_vec);
+        if before.is_some() {
+            *self.before_fragment.lock().unwrap_or_else(PoisonError::into_inner) = before;
         }
     }
 
@@ -54,6 +56,8 @@ impl Seen {
     pub fn answering<B>(self: &Arc<Self>, body: B, version: Version) -> Answering<B> {
         self.head_due.store(true, Ordering::Release);
         self.body_open.store(true, Ordering::Release);
+        // What was read since the head was read were bytes of a body.
+        *self.before_fragment.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Answering { body, seen: self.clone(), ends_with_connection: version <= Version::HTTP_10 }
     }
 

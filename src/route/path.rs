@@ -36,6 +36,19 @@ pub fn check_target(head: &Parts) -> Result<(), Malformed> {
     if sound && query.bytes().all(|byte| byte.is_ascii_graphic()) { Ok(()) } else { Err(Malformed::Path) }
 }
 
+/// What backends may make of an accepted path beside what it says: most decode it, some merge slashes and cut
+/// parameters off its segments. None where there is nothing to read in another way.
+pub fn other_readings(path: &str) -> impl Iterator<Item = String> {
+    let decoded =
+        path.contains('%').then(|| percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned());
+    let text = decoded.as_deref().unwrap_or(path);
+    let bare = (text.contains("//") || text.contains(';')).then(|| {
+        let segments = text.split('/').map(|segment| segment.split(';').next().unwrap_or_default());
+        format!("/{}", segments.filter(|segment| !segment.is_empty()).collect::<Vec<_>>().join("/"))
+    });
+    decoded.into_iter().chain(bare)
+}
+
 fn only_plain_escapes(path: &[u8]) -> bool {
     let mut rest = path;
     while let Some((first, tail)) = rest.split_first() {
@@ -89,6 +102,8 @@ fn without_port(authority: &str) -> Option<&str> {
         _ => (authority, ""),
     };
     let one_name = name.starts_with('[') == name.ends_with(']') && (name.starts_with('[') || !name.contains(':'));
+    // The root's dot names the same host.
+    let name = name.strip_suffix('.').unwrap_or(name);
     (sound && one_name && port.bytes().all(|b| b.is_ascii_digit())).then_some(name)
 }
 
@@ -146,6 +161,21 @@ mod tests {
         for field in [None, Some("a b"), Some("a:b"), Some("a@b"), Some("a/b"), Some("::1"), Some("a:80:90")] {
             assert_eq!(of("/", field), Err(Malformed::Host), "{field:?}");
         }
+    }
+
+    #[test]
+    fn the_roots_dot_names_the_same_host() {
+        let head = head("/", Some("adm.example.:80")).unwrap();
+        assert_eq!(host(&head), Ok("adm.example".into()));
+    }
+
+    #[test]
+    fn other_readings_are_those_of_backends() {
+        let of = |path| other_readings(path).collect::<Vec<_>>();
+        assert_eq!(of("/chat/x"), [""; 0]);
+        assert_eq!(of("/ch%61t"), ["/chat"]);
+        assert_eq!(of("//chat;a=1//x;b"), ["/chat/x"]);
+        assert_eq!(of("/%63hat%3Bx"), ["/chat;x", "/chat"]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Changes that land whole, with their audit record, or not at all.
 
 use crate::handle::{CommitId, Handle, SessionId, UserKey};
-use crate::store::{Base, Change, Commit, Draft, Effect, Outcome, Rotate};
+use crate::store::{Base, Change, Commit, Draft, Effect, Outcome, Rotate, StoreError};
 use crate::structured::{Scalar, Value};
 
 use super::delta::{self, Delta};
@@ -20,12 +20,13 @@ impl Sessions {
 
     /// Commits what was proposed, in one atomic step with its audit record.
     ///
-    /// `own` is the revision that the same exchange committed since the session was read. Nothing is written if
-    /// nothing is left to change, but the conditions are checked all the same where there are any.
+    /// `session` is what the changes are compared with, `base` what they were made from: the same, but for trailers,
+    /// which come after their own head's changes. Nothing is written if nothing is left to change, but the
+    /// conditions are checked all the same where there are any.
     pub async fn commit(
         &self,
         session: &Session,
-        own: Option<u64>,
+        base: Base,
         proposal: &Proposal,
         action: Action,
         actor: &Actor,
@@ -33,14 +34,14 @@ impl Sessions {
         let handle = session.handle();
         let deltas = self.deltas(session, proposal)?;
         let new_id = match (proposal.rotate, session.proven) {
-            (true, Proven::Current(current)) => Some((current, SessionId::renewed(handle)?)),
+            (true, Proven::Current(current)) if !proposal.end => Some((current, SessionId::renewed(handle)?)),
             _ => None,
         };
         let mut change = Change {
             if_match: proposal.if_match,
             user: self.user_after(&deltas),
             end: proposal.end.then(|| session.ends_at()),
-            ..self.change(session.base(own), handle, &deltas)?
+            ..self.change(base, handle, &deltas)?
         };
         change.rotate = new_id.as_ref().map(|(current, next)| Rotate {
             current: *current,
@@ -148,7 +149,13 @@ impl Sessions {
 
     /// Has the store apply a commit, and passes the completed record on to the sinks.
     pub(super) async fn settle_outcome(&self, commit: Commit) -> Result<Outcome, CommitError> {
-        match self.bounded(self.store.commit(commit)).await? {
+        let first = self.bounded(self.store.commit(commit.clone())).await;
+        let answer = match first {
+            // Its id makes asking again exact: it is applied once, whether or not it was then.
+            Err(StoreError::Timeout) => self.bounded(self.store.commit(commit)).await,
+            answer => answer,
+        };
+        match answer? {
             Outcome::Conflict(conflict) => Err(CommitError::Conflict(conflict)),
             Outcome::NotFound => Err(CommitError::NotFound),
             Outcome::Revoked => Err(CommitError::Revoked),

@@ -5,10 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use std::time::{Duration, Instant};
+
 use futures_util::task::AtomicWaker;
 
 use crate::clock::Time;
 use crate::handle::{Birth, Handle};
+
+/// Longer than any load takes.
+const ENTERING: Duration = Duration::from_secs(30);
 
 /// All open exchanges that have a session.
 #[derive(Debug, Default, Clone)]
@@ -18,6 +23,8 @@ pub struct Live(Arc<Mutex<Register>>);
 struct Register {
     next: u64,
     open: HashMap<u64, Arc<Open>>,
+    /// Sessions that ended a moment ago: an exchange that was loading one of them is only now entering.
+    ended: HashMap<(Handle, Birth), Instant>,
 }
 
 /// What the register knows of one exchange.
@@ -74,6 +81,9 @@ impl Live {
             waker: AtomicWaker::new(),
         });
         let mut register = self.lock();
+        if register.ended.contains_key(&(open.handle, open.birth)) {
+            open.close();
+        }
         let id = register.next;
         register.next += 1;
         register.open.insert(id, open.clone());
@@ -82,6 +92,7 @@ impl Live {
 
     /// Closes the open exchanges of one session.
     pub fn close(&self, handle: Handle, birth: Birth) {
+        self.lock().ended.insert((handle, birth), Instant::now());
         self.each(|open| {
             if open.handle == handle && open.birth == birth {
                 open.close();
@@ -91,6 +102,7 @@ impl Live {
 
     /// Closes what is past its absolute expiry, and says which sessions are due for a touch.
     pub fn tick(&self, now: Time) -> Vec<(Handle, Birth)> {
+        self.lock().ended.retain(|_, since| since.elapsed() < ENTERING);
         let mut due = Vec::new();
         self.each(|open| {
             if now >= open.ends_at {

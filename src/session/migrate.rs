@@ -11,7 +11,7 @@ use crate::structured::{Scalar, Value};
 
 use super::delta::Delta;
 use super::schema::{self, Schema};
-use super::vault::{Closed, Plain, Vault};
+use super::vault::{self, Closed, Plain, Vault};
 
 /// What brings a session to version `to`.
 #[derive(Debug)]
@@ -128,6 +128,14 @@ fn check(raw: &config::Migration, at: &str, rest: &[config::Migration], schema: 
 struct Moving {
     plain: Plain,
     revision: u64,
+    /// Whether it was sealed, and so must be where it arrives.
+    sealed: bool,
+}
+
+impl Moving {
+    fn copy(&self) -> Self {
+        Self { plain: self.plain.clone(), revision: self.revision, sealed: self.sealed }
+    }
 }
 
 /// What the migrations make of a record: nothing if it needs none.
@@ -160,7 +168,9 @@ pub fn migrate(record: &Record, schema: &Schema, vault: &Vault<'_>) -> Result<Op
             }
         }
     }
-    fields.deltas(schema).map(Some)
+    let deltas = fields.deltas(schema)?;
+    // What cannot be read cannot be moved, and is no reason to try for ever.
+    Ok((record.schema < schema.version || !deltas.is_empty()).then_some(deltas))
 }
 
 /// The record's fields with what the migrations made of them laid over.
@@ -175,11 +185,11 @@ impl Fields<'_> {
     /// Takes a field's value out; a damaged one stays where it is, and is no value.
     fn read(&self, path: &str) -> Result<Option<Moving>, Closed> {
         if let Some(moving) = self.moved.get(path) {
-            return Ok(moving.as_ref().map(|m| Moving { plain: m.plain.clone(), revision: m.revision }));
+            return Ok(moving.as_ref().map(Moving::copy));
         }
         let Some(stored) = self.record.fields.get(path) else { return Ok(None) };
         match self.vault.open(path, &stored.json) {
-            Ok(plain) => Ok(Some(Moving { plain, revision: stored.revision })),
+            Ok(plain) => Ok(Some(Moving { plain, revision: stored.revision, sealed: vault::is_sealed(&stored.json) })),
             Err(Closed::Damaged) => Ok(None),
             Err(unknown @ Closed::UnknownKey(_)) => Err(unknown),
         }
@@ -205,7 +215,7 @@ impl Fields<'_> {
             Some(value) => {
                 let plain = Plain::new(value.to_json().to_string());
                 if *plain != *moving.plain {
-                    self.moved.insert(path.clone(), Some(Moving { plain, revision: moving.revision }));
+                    self.moved.insert(path.clone(), Some(Moving { plain, ..moving }));
                 }
             }
             None => {
@@ -221,7 +231,8 @@ impl Fields<'_> {
             None => self.record.fields.contains_key(path),
         };
         if !present {
-            self.moved.insert(path.clone(), Some(Moving { plain: Plain::new(json.to_owned()), revision: 0 }));
+            self.moved
+                .insert(path.clone(), Some(Moving { plain: Plain::new(json.to_owned()), revision: 0, sealed: false }));
         }
     }
 
@@ -237,16 +248,18 @@ impl Fields<'_> {
                 }),
                 None => None,
             };
-            let after = moving.map(|moving| moving.plain);
+            let field = schema.find(&path).map(|(_, field)| field);
+            let seals = field.is_some_and(|field| field.sensitive);
+            // What was sealed is lost rather than laid open by a schema that forgot to say so.
+            let after = moving.filter(|moving| seals || !moving.sealed).map(|moving| moving.plain);
             if before == after {
                 continue;
             }
-            let field = schema.find(&path).map(|(_, field)| field);
             deltas.push(Delta {
                 path,
                 before,
                 after,
-                sensitive: field.is_some_and(|field| field.sensitive),
+                sensitive: seals,
                 shown: field.is_some_and(|field| field.audit_value),
             });
         }

@@ -48,7 +48,9 @@ impl Proposal {
             let Some(field) = schema.field(*index) else { continue };
             before += session.size_of(*index, &field.path);
         }
-        size.saturating_sub(before) <= schema.session_limit
+        // One that is over it already, by an older configuration, may shrink.
+        let added = size.saturating_sub(session.size(schema));
+        added <= before || size.saturating_sub(before) <= schema.session_limit
     }
 }
 

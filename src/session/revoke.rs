@@ -42,7 +42,11 @@ impl Sessions {
         let entry = self.bounded(self.store.load(handle)).await?;
         let record = match entry.as_deref() {
             Some(Entry::Living(record)) if record.is_living(now) => record,
-            Some(Entry::Revoked(_)) => return Err(CommitError::Revoked),
+            Some(Entry::Revoked(tombstone)) => {
+                // Also by a revocation whose answer was lost, and which so has closed nothing.
+                self.live.close(handle, tombstone.birth);
+                return Err(CommitError::Revoked);
+            }
             _ => return Err(CommitError::NotFound),
         };
         let birth = birth.unwrap_or(record.birth);

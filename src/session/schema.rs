@@ -8,6 +8,7 @@ use crate::handle::FIELD_HANDLE_PREFIX;
 use crate::structured::{Scalar, Value};
 
 use super::migrate::Migration;
+use super::vault;
 
 /// The longest path, so that names stay names.
 const PATH_BYTES: usize = 64;
@@ -61,6 +62,8 @@ pub enum Misfit {
     Size,
     #[error("looks like a handle")]
     Handle,
+    #[error("looks like a sealed value")]
+    Sealed,
 }
 
 impl Field {
@@ -69,6 +72,9 @@ impl Field {
         let value = typed(self.kind, value).ok_or(Misfit::Type)?;
         if value.strings().any(|text| text.starts_with(FIELD_HANDLE_PREFIX)) {
             return Err(Misfit::Handle);
+        }
+        if value.strings().any(vault::looks_sealed) {
+            return Err(Misfit::Sealed);
         }
         if self.choices.as_ref().is_some_and(|choices| !allowed(choices, &value)) {
             return Err(Misfit::Choice);

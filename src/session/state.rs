@@ -159,8 +159,8 @@ impl Session {
         }
     }
 
-    /// What a change to it is based on.
-    pub(super) fn base(&self, own: Option<u64>) -> Base {
+    /// What a change to it is based on; `own` is the revision that the same exchange committed since it was read.
+    pub fn base(&self, own: Option<u64>) -> Base {
         Base { birth: self.record.birth, revision: self.record.revision, own }
     }
 

@@ -11,12 +11,14 @@ use crate::keyring::{Keyring, OpenError, Place};
 /// A value's JSON in clear; zeroed on drop, since it may be a sensitive one.
 pub type Plain = Zeroizing<String>;
 
-/// What begins the JSON of a sealed value.
-const SEALED: &str = "\"seal:";
-
 /// Whether a stored JSON text is that of a sealed value.
 pub fn is_sealed(json: &str) -> bool {
-    json.starts_with(SEALED)
+    json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).is_some_and(looks_sealed)
+}
+
+/// Whether a string has the form of a sealed value, and so may not be a plain one.
+pub fn looks_sealed(text: &str) -> bool {
+    Keyring::sealed_under(text).is_some()
 }
 
 /// Why a stored value cannot be had.

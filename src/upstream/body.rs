@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -19,11 +19,11 @@ pub struct Sent(Arc<Progress>);
 #[derive(Debug, Default)]
 struct Progress {
     state: AtomicU8,
-    bytes: AtomicU64,
 }
 
 const COMPLETE: u8 = 1;
 const TOO_LARGE: u8 = 2;
+const BROKEN: u8 = 3;
 
 impl Sent {
     pub fn is_complete(&self) -> bool {
@@ -35,8 +35,9 @@ impl Sent {
         self.0.state.load(Ordering::Acquire) == TOO_LARGE
     }
 
-    pub fn bytes(&self) -> u64 {
-        self.0.bytes.load(Ordering::Relaxed)
+    /// Whether what came could not be read on: the client left, or its framing is wrong.
+    pub fn is_broken(&self) -> bool {
+        self.0.state.load(Ordering::Acquire) == BROKEN
     }
 }
 
@@ -72,7 +73,6 @@ impl Outgoing {
             Ok(data) => {
                 let length = data.len() as u64;
                 self.left = self.left.checked_sub(length).ok_or(TooLarge)?;
-                self.sent.0.bytes.fetch_add(length, Ordering::Relaxed);
                 Ok(Frame::data(data))
             }
             Err(frame) => Ok(frame.into_trailers().map_or_else(
@@ -99,7 +99,10 @@ impl Body for Outgoing {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
             Some(Ok(frame)) => frame,
-            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            Some(Err(error)) => {
+                self.sent.0.state.store(BROKEN, Ordering::Release);
+                return Poll::Ready(Some(Err(error.into())));
+            }
             None => {
                 self.sent.0.state.store(COMPLETE, Ordering::Release);
                 return Poll::Ready(None);

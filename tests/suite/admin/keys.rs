@@ -81,7 +81,7 @@ async fn a_session_read_before_the_sweep_commits_without_conflict_after_it() {
     let (email, _) = desk.sessions.schema.find("email").unwrap();
     let proposal = Proposal { unset: vec![email], if_match: Some(1), ..Proposal::default() };
     let actor = Actor::new(ActorKind::Backend);
-    let committed = desk.sessions.commit(&read, None, &proposal, Action::Write, &actor).await.unwrap();
+    let committed = desk.sessions.commit(&read, read.base(None), &proposal, Action::Write, &actor).await.unwrap();
     assert_eq!(committed.revision, Some(2));
 }
 
