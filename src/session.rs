@@ -66,7 +66,21 @@ pub struct Sessions {
     trail_retained: Duration,
     decoded: Cache<Handle, Arc<Decoded>>,
     /// Users whose sessions from before that time are void.
-    void_before: RwLock<HashMap<UserKey, Time>>,
+    void_before: Arc<VoidBefore>,
+}
+
+/// Users, and the time before which their sessions are void.
+type VoidBefore = RwLock<HashMap<UserKey, Time>>;
+
+fn take_revocation(revocation: &Revocation, live: &Live, void_before: &VoidBefore) {
+    match revocation.of {
+        Revoked::User { user, not_before } => {
+            let mut map = void_before.write().unwrap_or_else(PoisonError::into_inner);
+            let time = map.entry(user).or_insert(not_before);
+            *time = not_before.max(*time);
+        }
+        Revoked::Session { handle, birth } => live.close(handle, birth),
+    }
 }
 
 /// How long sessions live.
@@ -174,12 +188,18 @@ impl Sessions {
             trail_kept: config.audit.keep.into(),
             trail_retained: config.audit.retain.0,
             decoded: Cache::new(DECODED),
-            void_before: RwLock::default(),
+            void_before: Arc::default(),
         }
     }
 
     /// Reads the feed of revocations; sessions may be served once it has been read.
+    ///
+    /// A store that others share tells of it by itself, and serves nothing before it has.
     pub async fn read_revocations(&self) -> Result<(), StoreError> {
+        let (live, void_before) = (self.live.clone(), self.void_before.clone());
+        if self.store.follow(Arc::new(move |revocation| take_revocation(revocation, &live, &void_before))) {
+            return Ok(());
+        }
         let feed = self.bounded(self.store.revocations(self.clock.now())).await?;
         for revocation in feed {
             self.take_revocation(&revocation);
@@ -188,19 +208,12 @@ impl Sessions {
     }
 
     fn take_revocation(&self, revocation: &Revocation) {
-        match revocation.of {
-            Revoked::User { user, not_before } => {
-                let mut map = self.void_before.write().unwrap_or_else(PoisonError::into_inner);
-                let time = map.entry(user).or_insert(not_before);
-                *time = not_before.max(*time);
-            }
-            Revoked::Session { handle, birth } => self.live.close(handle, birth),
-        }
+        take_revocation(revocation, &self.live, &self.void_before);
     }
 
     /// Whether the store answers.
     pub async fn is_reachable(&self) -> Result<(), StoreError> {
-        self.bounded(self.store.handles(None, 1)).await.map(|_| ())
+        self.bounded(self.store.reachable()).await
     }
 
     pub fn now(&self) -> Time {
