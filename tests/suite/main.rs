@@ -2,6 +2,7 @@
 
 mod binary;
 mod house;
+mod redis_server;
 
 mod admin;
 mod context;

@@ -100,3 +100,7 @@ mod embedded {
     contract!(super::Home::embedded());
     sweep!(super::Home::embedded());
 }
+
+mod redis {
+    contract!(super::Home::redis().await);
+}
