@@ -4,12 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use prometheus_client::metrics::counter::Counter;
+
 use crate::config::AuditSink;
+use crate::telemetry::{Metrics, SinkName};
 
 /// Records waiting for one sink. Beyond that its reader is too slow and copies are dropped: the store's stream is
 /// the truth.
@@ -22,14 +24,13 @@ pub struct Audit(Arc<Sinks>);
 #[derive(Default)]
 struct Sinks {
     sinks: Mutex<Vec<Sink>>,
-    published: AtomicU64,
+    metrics: Metrics,
 }
 
 struct Sink {
-    name: &'static str,
     records: SyncSender<Arc<str>>,
     writer: JoinHandle<()>,
-    dropped: Arc<AtomicU64>,
+    dropped: Counter,
 }
 
 /// A sink could not be opened.
@@ -41,23 +42,28 @@ pub struct SinkError {
 }
 
 impl Audit {
-    pub fn open(sinks: &[AuditSink]) -> Result<Self, SinkError> {
+    pub fn open(sinks: &[AuditSink], metrics: Metrics) -> Result<Self, SinkError> {
         let sinks = sinks
             .iter()
             .map(|sink| match sink {
-                AuditSink::Stdout => Ok(Sink::spawn("stdout", |line| io::stdout().lock().write_all(line))),
+                AuditSink::Stdout => Ok(Sink::spawn("stdout", &metrics, |line| io::stdout().lock().write_all(line))),
                 AuditSink::File(path) => {
                     let mut file = LogFile::open(path).map_err(|error| SinkError { path: path.clone(), error })?;
-                    Ok(Sink::spawn("file", move |line| file.write(line)))
+                    Ok(Sink::spawn("file", &metrics, move |line| file.write(line)))
                 }
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self(Arc::new(Sinks { sinks: Mutex::new(sinks), published: AtomicU64::new(0) })))
+        Ok(Self(Arc::new(Sinks { sinks: Mutex::new(sinks), metrics })))
+    }
+
+    /// Passes on the record of a commit.
+    pub fn committed(&self, record: &str) {
+        self.0.metrics.audit_records.inc();
+        self.publish(record);
     }
 
     /// Passes a record on; one that a sink has no room for is counted and dropped there.
     pub fn publish(&self, record: &str) {
-        self.0.published.fetch_add(1, Ordering::Relaxed);
         let sinks = self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         if sinks.is_empty() {
             return;
@@ -65,20 +71,9 @@ impl Audit {
         let line: Arc<str> = format!("{record}\n").into();
         for sink in sinks.iter() {
             if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sink.records.try_send(line.clone()) {
-                sink.dropped.fetch_add(1, Ordering::Relaxed);
+                sink.dropped.inc();
             }
         }
-    }
-
-    /// How many records were published.
-    pub fn published(&self) -> u64 {
-        self.0.published.load(Ordering::Relaxed)
-    }
-
-    /// How many copies each sink lost, by its name.
-    pub fn dropped(&self) -> Vec<(&'static str, u64)> {
-        let sinks = self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner);
-        sinks.iter().map(|sink| (sink.name, sink.dropped.load(Ordering::Relaxed))).collect()
     }
 
     /// Has the sinks write what they still hold, and ends them. What is published afterwards is dropped.
@@ -93,19 +88,23 @@ impl Audit {
 }
 
 impl Sink {
-    fn spawn(name: &'static str, mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> Self {
+    fn spawn(
+        name: &'static str,
+        metrics: &Metrics,
+        mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
+    ) -> Self {
         let (records, waiting): (_, Receiver<Arc<str>>) = sync_channel(WAITING);
-        let dropped = Arc::new(AtomicU64::new(0));
+        let dropped = metrics.audit_dropped.get_or_create_owned(&SinkName { sink: name });
         let lost = dropped.clone();
         let writer = std::thread::spawn(move || {
             for line in waiting {
                 if let Err(error) = write(line.as_bytes()) {
-                    lost.fetch_add(1, Ordering::Relaxed);
+                    lost.inc();
                     tracing::warn!(target: "cloakroom::audit", sink = name, %error, "an audit copy could not be written");
                 }
             }
         });
-        Self { name, records, writer, dropped }
+        Self { records, writer, dropped }
     }
 }
 

@@ -1,12 +1,18 @@
 //! The command line: one file for each subcommand.
 
+mod audit;
 mod check;
+mod client;
+mod explain;
+mod health;
 mod keys;
 mod quickstart;
+mod reseal;
 mod run;
+mod session;
 
 use std::fmt::Display;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use crate::clock::Clock;
@@ -28,6 +34,14 @@ enum Command {
     Run(run::RunArgs),
     /// Lists the configuration's problems, as an editor would show them
     Check(check::CheckArgs),
+    /// Says what would be done with a request, and why
+    Explain(explain::ExplainArgs),
+    /// Creates, shows, changes and revokes sessions of a running sidecar
+    Session(session::SessionArgs),
+    /// Shows a session's audit trail, and whether it is whole
+    Audit(audit::AuditArgs),
+    /// Says whether a sidecar runs, or can serve; for container health checks
+    Health(health::HealthArgs),
     /// Makes, rotates and lists the keys of a keyring
     Keys(keys::KeysArgs),
     /// Prints the configuration's JSON Schema, for editors
@@ -44,8 +58,25 @@ pub enum Output {
     Json,
 }
 
+impl Output {
+    /// Prints a result: as it is for programs, as `text` puts it for people.
+    fn put<W: Write>(
+        self,
+        out: &mut W,
+        result: &serde_json::Value,
+        text: impl FnOnce(&mut W) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self {
+            Self::Text => text(out),
+            Self::Json => writeln!(out, "{result:#}"),
+        }
+    }
+}
+
 /// A command found something wrong, or could not do its work.
 const FAILED: u8 = 1;
+/// The command line is wrong; clap's own code for it.
+const USAGE: u8 = 2;
 
 /// Reads the arguments and does what they ask for: 0, 1 for a finding or a failure, 2 for wrong usage.
 pub fn main() -> ExitCode {
@@ -53,6 +84,10 @@ pub fn main() -> ExitCode {
         Command::Quickstart(args) => quickstart::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Session(args) => session::run(&args),
+        Command::Audit(args) => audit::run(&args),
+        Command::Health(args) => health::run(&args),
         Command::Keys(args) => keys(&args),
         Command::Schema => check::schema(),
     }
@@ -79,4 +114,14 @@ fn fail(cause: impl Display) -> ExitCode {
 /// Whether to use colour on standard error.
 fn colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// A text from elsewhere as it may stand on a terminal: controls are escaped, so that it says nothing to it.
+fn visible(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let (shown, escaped) = if c.is_control() { (None, Some(c.escape_default())) } else { (Some(c), None) };
+            shown.into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
 }

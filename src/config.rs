@@ -4,6 +4,7 @@
 //! the file has; each room compiles its own section and reports [`Problem`]s by path, which the loader
 //! places on a line and column.
 
+mod clear;
 mod diagnostic;
 mod document;
 mod finding;

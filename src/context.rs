@@ -16,7 +16,7 @@ use crate::listener::Arrival;
 use crate::peer::Peer;
 use crate::route::RouteIndex;
 use crate::session::{FieldIndex, Held, Schema, Session};
-use crate::structured::{self, Bare, Shown, Value};
+use crate::structured::{self, Bare, Shown};
 
 mod trace;
 
@@ -29,6 +29,8 @@ const HANDLE_BYTES: usize = 1 + 4 + 22;
 pub struct Context {
     pub names: Arc<Names>,
     reserved: Reserved,
+    /// The header of its own that a session id may come in.
+    credential_header: Option<HeaderName>,
     schema: Arc<Schema>,
     routes: Vec<RouteContext>,
 }
@@ -73,7 +75,9 @@ impl Context {
         let reserved = Reserved::new(&names, single);
         let routes = (0..).zip(&config.routes).map(|(at, route)| compile(at, route, config, &schema, &names, problems));
         let routes = routes.collect();
-        Some(Self { names: Arc::new(names), reserved, schema, routes })
+        let credential = config.identity.session_id.header.as_ref();
+        let credential_header = credential.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+        Some(Self { names: Arc::new(names), reserved, credential_header, schema, routes })
     }
 
     /// Removes what a client may not say: hop-by-hop fields and what `Connection` names first, then every reserved
@@ -103,9 +107,21 @@ impl Context {
         &self.reserved
     }
 
-    /// Whether a trailer of a client may pass.
+    /// The fields that a route's backend sees, in the order of the schema.
+    pub fn reads(&self, route: RouteIndex) -> &[FieldIndex] {
+        self.routes.get(route.position()).map_or(&[], |context| &context.read)
+    }
+
+    /// The headers that carry one field each on a route.
+    pub fn single_fields(&self, route: RouteIndex) -> &[(HeaderName, FieldIndex)] {
+        self.routes.get(route.position()).map_or(&[], |context| &context.headers)
+    }
+
+    /// Whether a trailer of a client may pass: nothing that frames, routes or authenticates (RFC 9110, section
+    /// 6.5.1), and nothing that only cloakroom may say.
     pub fn lets_pass(&self, name: &HeaderName) -> bool {
-        !self.reserved.covers(name) && !headers::is_forwarding(name)
+        let void = headers::is_void_in_trailers(name) || self.credential_header.as_ref() == Some(name);
+        !void && !self.reserved.covers(name) && !headers::is_forwarding(name)
     }
 
     /// Sets the context headers for a session.
@@ -344,13 +360,5 @@ fn check_worst_case(
             format!("{place}/read"),
             format!("this route's context may come to {worst} bytes, over limits.context ({limit} bytes){named}"),
         );
-    }
-}
-
-/// What a session's field is shown as, for those who ask outside of a request.
-pub fn shown_json(value: Option<&Value>, handle: Option<String>) -> Option<serde_json::Value> {
-    match (handle, value) {
-        (Some(handle), _) => Some(serde_json::json!({ "handle": handle })),
-        (None, value) => value.map(Value::to_json),
     }
 }

@@ -102,6 +102,21 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
+/// Fields that mean nothing where a message has ended, and are not passed on there.
+pub fn is_void_in_trailers(name: &HeaderName) -> bool {
+    const VOID: [HeaderName; 8] = [
+        header::AUTHORIZATION,
+        header::CONTENT_ENCODING,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::COOKIE,
+        header::HOST,
+        header::SET_COOKIE,
+        header::TRAILER,
+    ];
+    VOID.contains(name) || HOP_BY_HOP.contains(name)
+}
+
 /// Removes the hop-by-hop fields and those that `Connection` names.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)

@@ -56,6 +56,14 @@ impl Route {
     }
 }
 
+/// What a route whose host and path match makes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    Takes,
+    OtherMethod,
+    OtherHeaders,
+}
+
 /// Why no route takes a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
@@ -129,10 +137,9 @@ impl Table {
     pub fn select_as(&self, head: &Parts, method: &Method) -> Result<&Arc<Route>, RouteError> {
         check_target(head)?;
         let host = path::host(head)?;
-        // `OPTIONS *` asks of the server as a whole, which is what the root stands for.
-        let path = Some(head.uri.path()).filter(|path| *path != "*").unwrap_or("/");
+        let path = path_to_match(head);
         let mut other_methods: Vec<&Method> = Vec::new();
-        for candidate in self.hosts(&host).flat_map(|paths| paths.candidates(path)).flatten() {
+        for candidate in self.matching(&host, path) {
             if !candidate.takes_headers(&head.headers) {
                 continue;
             }
@@ -150,12 +157,34 @@ impl Table {
         Err(RouteError::MethodNotAllowed { allow: names.join(", ") })
     }
 
+    /// Every route whose host and path match, the most specific first, with what it makes of the rest: for those who
+    /// ask why. The first that takes the request is the one that [`Table::select_as`] gives.
+    pub fn weigh(&self, head: &Parts, method: &Method) -> Result<Vec<(&Arc<Route>, Fit)>, RouteError> {
+        check_target(head)?;
+        let host = path::host(head)?;
+        let fit = |route: &Arc<Route>| match (route.takes_headers(&head.headers), route.takes_method(method)) {
+            (false, _) => Fit::OtherHeaders,
+            (true, false) => Fit::OtherMethod,
+            (true, true) => Fit::Takes,
+        };
+        Ok(self.matching(&host, path_to_match(head)).map(|route| (route, fit(route))).collect())
+    }
+
+    fn matching<'a, 'h>(&'a self, host: &'h str, path: &'h str) -> impl Iterator<Item = &'a Arc<Route>> + use<'a, 'h> {
+        self.hosts(host).flat_map(|paths| paths.candidates(path)).flatten()
+    }
+
     fn hosts<'a, 'h>(&'a self, host: &'h str) -> impl Iterator<Item = &'a Paths> + use<'a, 'h> {
         let exact = self.exact_hosts.get(host);
         let dots = host.match_indices('.').filter_map(|(dot, _)| host.get(dot..));
         let wildcard = dots.filter_map(|suffix| self.wildcard_hosts.get(suffix));
         exact.into_iter().chain(wildcard).chain(std::iter::once(&self.any_host))
     }
+}
+
+/// `OPTIONS *` asks of the server as a whole, which is what the root stands for.
+fn path_to_match(head: &Parts) -> &str {
+    Some(head.uri.path()).filter(|path| *path != "*").unwrap_or("/")
 }
 
 impl Paths {

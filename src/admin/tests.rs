@@ -19,7 +19,7 @@ fn admin() -> Arc<Admin> {
     let parts = crate::session::Parts {
         store: Arc::new(crate::store::Memory::new(bounds)),
         schema: Arc::new(schema),
-        keyring: Arc::new(crate::keyring::Keyring::ephemeral(clock.now()).unwrap()),
+        keys: crate::keyring::LiveKeyring::new(crate::keyring::Keyring::ephemeral(clock.now()).unwrap()),
         clock,
         live: crate::session::Live::default(),
         audit: crate::audit::Audit::default(),

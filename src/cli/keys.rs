@@ -5,12 +5,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::clock::Time;
 use crate::config;
 use crate::keyring::{self, Keyring, KeyringError};
+
+use super::Output;
+use super::reseal::{self, ResealArgs, ResealError};
 
 /// The keyring file and its keys.
 #[derive(Debug, Args)]
@@ -32,6 +35,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Seal with the active key what older keys sealed, through a running sidecar, and show what rests on each key.
+    Reseal(ResealArgs),
 }
 
 #[derive(Debug, Args)]
@@ -43,12 +48,6 @@ struct Target {
     /// The configuration that says where the keyring is.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Where a configuration keeps its keyring.
@@ -65,6 +64,8 @@ pub enum KeysError {
     Keyring(#[from] KeyringError),
     #[error(transparent)]
     Config(Box<dyn Error + Send + Sync>),
+    #[error(transparent)]
+    Reseal(#[from] ResealError),
     #[error("the result could not be written: {0}")]
     Output(#[from] io::Error),
 }
@@ -78,6 +79,7 @@ pub fn run(args: &KeysArgs, locate: Locate<'_>, now: Time, out: &mut impl Write)
         Command::Generate(target) => generate(&target.location(locate)?, now, out),
         Command::Rotate(target) => rotate(&target.location(locate)?, now, out),
         Command::List { target, output } => list(&target.location(locate)?, *output, now, out),
+        Command::Reseal(args) => Ok(reseal::run(args, out)?),
     }
 }
 

@@ -85,8 +85,8 @@ pub async fn settle(
         let written = writer.write(collected, Part::Head).await;
         if let Some(written) = writer.account(written, strict, record)? {
             writer.own = written.committed.revision;
-            if written.committed.ended {
-                // What ended the session is still the answer to its client.
+            if written.committed.ended || written.outcome == WriteBack::Started {
+                // What ended the session, or put another in its place, is still the answer to its client.
                 presence = None;
             }
             announce(exchanges, &mut head, &route, carrier, &written.committed);
@@ -195,7 +195,9 @@ fn filter_trailer_field(headers: &mut HeaderMap, reserved: &headers::Reserved, p
 
 impl Passage {
     /// The response as the client gets it.
-    pub fn respond(self, exchanges: &Exchanges, mut record: Record, _version: Version) -> Response<ReplyBody> {
+    pub fn respond(mut self, exchanges: &Exchanges, mut record: Record) -> Response<ReplyBody> {
+        // A proxy speaks its own version, whatever the backend's is (RFC 9112, section 2.3).
+        self.head.version = Version::HTTP_11;
         record.responding(self.head.status);
         let held = Held::new(record, self.presence, Some(self.permit));
         if let Some((client, backend)) = self.tunnel {
@@ -326,6 +328,8 @@ impl TrailerWriting {
     pub fn begin(&mut self, mut trailers: HeaderMap) {
         let context = &self.writer.exchanges.rooms.context;
         let collected = Collected::take(&mut trailers, &context.names, context.reserved());
+        let void: Vec<_> = trailers.keys().filter(|name| headers::is_void_in_trailers(name)).cloned().collect();
+        void.iter().for_each(|name| drop(trailers.remove(name)));
         if !self.passes {
             trailers.clear();
         }

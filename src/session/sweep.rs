@@ -124,7 +124,8 @@ impl Sessions {
     /// The values that another key than the active one seals, opened; and how many of them do not open.
     fn under_old_keys<'r>(&self, handle: Handle, record: &'r Record) -> (Vec<(&'r str, &'r str, Plain)>, u64) {
         let vault = self.vault(handle, record.birth);
-        let active = self.keyring.active(self.clock.now());
+        let keyring = self.keyring();
+        let active = keyring.active(self.clock.now());
         let (mut opened, mut unopened) = (Vec::new(), 0);
         for (path, json) in sealed_values(record).filter(|(_, json)| key_of(json) != Some(active)) {
             match vault.open(path, json) {

@@ -91,7 +91,7 @@ struct Body<'a> {
 
 /// What makes an audit record, apart from its changes.
 pub struct Facts<'a> {
-    pub keyring: &'a Keyring,
+    pub keyring: Arc<Keyring>,
     pub environment: &'a str,
     pub session: Handle,
     pub at: Time,

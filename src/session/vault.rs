@@ -30,7 +30,7 @@ pub enum Closed {
 
 /// Seals and opens the values of one birth of one session.
 pub struct Vault<'a> {
-    pub keyring: &'a Keyring,
+    pub keyring: Arc<Keyring>,
     pub environment: &'a str,
     pub session: Handle,
     pub birth: Birth,

@@ -6,10 +6,15 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use crate::clock::Time;
+use crate::handle::Handle;
 use crate::keyring::{Keyring, MacError};
-use crate::store::Entry;
+use crate::store::{Entry, StoreError};
 
+use super::Sessions;
 use super::trail;
+
+/// Audit records that a verification reads at once.
+const PAGE: usize = 1000;
 
 /// What is wrong with a trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,6 +43,25 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
     /// Whether the session's record, which knows the last number, is still there to hold the end against.
     pub end_checked: bool,
+}
+
+impl Sessions {
+    /// Whether a session's trail is whole.
+    pub async fn verify(&self, handle: Handle) -> Result<Verdict, StoreError> {
+        // Read before the trail, so that a commit in between makes the trail longer than expected, never shorter.
+        let entry = self.bounded(self.store.load(handle)).await?;
+        let (mut records, mut before) = (Vec::new(), None);
+        loop {
+            let page = self.bounded(self.store.trail(handle, before, PAGE)).await?;
+            records.extend(page.records);
+            match page.next {
+                Some(next) => before = Some(next),
+                None => break,
+            }
+        }
+        let kept = Kept { records: self.trail_kept, after_end: self.trail_retained, now: self.clock.now() };
+        Ok(verify(&records, entry.as_deref(), &self.keyring(), &kept))
+    }
 }
 
 /// How much of a trail the store keeps.

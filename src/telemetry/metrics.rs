@@ -1,9 +1,8 @@
 //! Figures for Prometheus, named in one place.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, text};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -32,10 +31,10 @@ pub struct Figures {
     pub sessions_started: Counter,
     pub sessions_ended: Counter,
     pub rotations_ignored: Counter,
-    pub trailers_ignored: Counter,
     pub active_requests: Gauge,
     pub active_streams: Gauge<i64>,
-    pub audit_records: Counter<u64, AtomicU64>,
+    pub audit_records: Counter,
+    pub audit_dropped: Family<SinkName, Counter>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -67,8 +66,13 @@ pub struct Reason {
     pub reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct SinkName {
+    pub sink: &'static str,
+}
+
 /// What became of a write-back.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum WriteBack {
     Committed,
     Unchanged,
@@ -90,6 +94,13 @@ impl WriteBack {
             Self::StoreError => "store_error",
             Self::Started => "started",
         }
+    }
+}
+
+/// The same word as in the logs.
+impl EncodeLabelValue for WriteBack {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.name(), encoder)
     }
 }
 
@@ -125,10 +136,10 @@ impl Metrics {
             sessions_started: Counter::default(),
             sessions_ended: Counter::default(),
             rotations_ignored: Counter::default(),
-            trailers_ignored: Counter::default(),
             active_requests: Gauge::default(),
             active_streams: Gauge::default(),
             audit_records: Counter::default(),
+            audit_dropped: Family::default(),
         };
         figures.register();
         Self(Arc::new(figures))
@@ -176,10 +187,10 @@ impl Figures {
             "Rotations passed over because the request had not come with the current secret",
             self.rotations_ignored.clone(),
         );
-        r.register("trailers_ignored", "Write-backs in trailers that could not count", self.trailers_ignored.clone());
         r.register("active_requests", "Exchanges in flight", self.active_requests.clone());
         r.register("active_streams", "Exchanges whose response is being passed on", self.active_streams.clone());
         r.register("audit_records", "Audit records that were committed", self.audit_records.clone());
+        r.register("audit_dropped", "Copies of audit records that a sink lost", self.audit_dropped.clone());
         r.register("build", "What is running", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
     }
 }

@@ -1,8 +1,10 @@
 //! The admin and status listeners, asked in process.
 
+mod command;
 mod desk;
 mod handles;
 mod keys;
+mod listener;
 mod sessions;
 mod users;
 

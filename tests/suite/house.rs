@@ -12,7 +12,7 @@ mod raw;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -58,7 +58,7 @@ pub struct House {
 
 struct Ending {
     tell: oneshot::Sender<()>,
-    ended: Receiver<bool>,
+    ended: oneshot::Receiver<bool>,
     thread: JoinHandle<()>,
 }
 
@@ -264,7 +264,7 @@ fn start(
 ) -> (SocketAddr, Arc<Sessions>, Metrics, Ending) {
     let (report, reported) = channel();
     let (tell, told) = oneshot::channel::<()>();
-    let (end, ended) = channel();
+    let (end, ended) = oneshot::channel();
     let work = async move {
         let running = match cloakroom::app::start(&config, clock).await {
             Ok(running) => running,
@@ -295,7 +295,7 @@ impl Drop for House {
             return;
         }
         let _ = ending.tell.send(());
-        let in_time = ending.ended.recv_timeout(PATIENCE).expect("an end in time");
+        let in_time = self.wait_for(ending.ended).expect("an end without a panic");
         assert!(in_time, "an exchange did not end by itself:\n{}", self.logged());
         ending.thread.join().expect("no panic in cloakroom");
         let metrics = self.metrics.encode().expect("metrics");

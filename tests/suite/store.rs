@@ -2,7 +2,7 @@
 
 mod contract;
 mod file;
-mod fixture;
+pub mod fixture;
 mod model;
 mod sweep;
 

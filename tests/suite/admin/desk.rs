@@ -12,11 +12,13 @@ use cloakroom::clock::{Clock, Time};
 use cloakroom::config::{self, AuditSink, Config, Problems};
 use cloakroom::drain::Drain;
 use cloakroom::exchange::Rooms;
-use cloakroom::handle::{Birth, Handle, UserKey};
-use cloakroom::keyring::{self, Keyring};
+use cloakroom::handle::{Birth, CommitId, Handle, UserKey};
+use cloakroom::keyring::{self, Keyring, LiveKeyring};
 use cloakroom::readiness::Readiness;
 use cloakroom::session::{self, Live, Sessions};
-use cloakroom::store::{Commit, Entry, Memory, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds};
+use cloakroom::store::{
+    Commit, Draft, Effect, Entry, Memory, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds,
+};
 use cloakroom::telemetry::Metrics;
 use http::{HeaderMap, Request, StatusCode};
 use serde_json::{Value as Json, json};
@@ -107,12 +109,12 @@ impl Desk {
     fn assemble(config: Config, store: Arc<dyn Store>, clock: Clock, folder: Arc<tempfile::TempDir>) -> Self {
         let mut problems = Problems::default();
         let (_, schema) = Rooms::compile(&config, &mut problems).unwrap_or_else(|| panic!("{problems:?}"));
-        let audit = Audit::open(&[AuditSink::File(folder.path().join("audit.jsonl"))]).unwrap();
+        let audit = Audit::open(&[AuditSink::File(folder.path().join("audit.jsonl"))], Metrics::new()).unwrap();
         let keyring = Keyring::load(&folder.path().join("keyring.json"), Duration::ZERO).unwrap();
         let parts = session::Parts {
             store: store.clone(),
             schema,
-            keyring: Arc::new(keyring),
+            keys: LiveKeyring::new(keyring),
             clock: clock.clone(),
             live: Live::default(),
             audit: audit.clone(),
@@ -135,6 +137,20 @@ impl Desk {
         self.clock.advance(Duration::from_secs(1));
         keyring::rotate(&self.keyring(), self.clock.now()).unwrap();
         Self::assemble(self.config, self.store, self.clock, self.folder)
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Has the store note something that no key vouches for.
+    pub async fn tamper(&self, session: &str) {
+        let handle = Handle::parse(session).unwrap();
+        let birth = self.sessions.find(handle).await.unwrap().birth();
+        let record = Draft::new(r#"{"action":"write","key":"k1","mac":"AAAA"}"#).unwrap();
+        let (id, now) = (CommitId::random().unwrap(), self.clock.now());
+        let commit = Commit { id, handle, now, effect: Effect::Note { birth }, record };
+        self.store.commit(commit).await.unwrap();
     }
 
     fn keyring(&self) -> PathBuf {

@@ -77,6 +77,19 @@ impl RawClient {
         self.until("\r\n\r\n")
     }
 
+    /// Reads to the end of the connection, and says whether it was reset rather than closed in order.
+    pub fn is_reset(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return true,
+                Err(error) => panic!("the connection did not end in time: {error}"),
+            }
+        }
+    }
+
     /// Reads to the end of the connection, which has to come.
     pub fn rest(&mut self) -> String {
         let mut rest = std::mem::take(&mut self.unread);

@@ -56,7 +56,11 @@ impl Home {
     pub async fn redis_at(url: &str, environment: &str) -> Self {
         let (config, clock) = (redis_config(url), clock());
         let store = Redis::open(&config, environment, bounds(), clock.clone()).await.unwrap();
-        Self { store: Arc::new(store), clock, _ground: None }
+        Self::of(Arc::new(store), clock)
+    }
+
+    pub fn of(store: Arc<dyn Store>, clock: Clock) -> Self {
+        Self { store, clock, _ground: None }
     }
 
     fn on(self, server: Arc<Server>) -> Self {

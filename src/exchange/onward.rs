@@ -1,0 +1,76 @@
+//! The way on: the request as the backend gets it.
+
+use http::request::Parts;
+use http::{HeaderValue, Request, Uri, Version, header};
+use hyper::body::{Body as _, Incoming};
+
+use crate::context::Stripped;
+use crate::respond::Refusal;
+use crate::session::Session;
+use crate::telemetry::Record;
+use crate::upstream::{Answer, Outgoing, UpstreamError};
+
+use super::policy::Policy;
+use super::{Admitted, Exchanges, malformed};
+
+impl Exchanges {
+    /// The request as the backend gets it: injected last, so that nothing of the client's can undo it.
+    pub(super) fn prepare(
+        &self,
+        (mut head, body): (Parts, Incoming),
+        policy: &Policy,
+        admitted: &Admitted,
+        stripped: &Stripped,
+    ) -> Result<Request<Outgoing>, Refusal> {
+        let context = self.rooms.context.clone();
+        context.forward(&mut head, stripped);
+        if let Some(session) = &admitted.session {
+            let keyring = self.sessions.keyring();
+            let handle = |session: &Session, path: &str| {
+                keyring.field_handle(session.handle(), session.birth(), path).to_string()
+            };
+            context.inject(&mut head, admitted.route.index, session, &handle);
+        }
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let target = if target == "*" { "*".to_owned() } else { admitted.route.rewritten(target).into_owned() };
+        let authority = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        if let Some(authority) = authority {
+            head.headers.insert(header::HOST, authority);
+        }
+        head.uri = Uri::try_from(target.as_str()).map_err(|_| malformed())?;
+        head.version = Version::HTTP_11;
+        let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if size + target.len() > policy.head_limit {
+            return Err(Refusal::HeadTooLarge);
+        }
+        let limit = policy.body_limit;
+        if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
+            return Err(Refusal::BodyTooLarge);
+        }
+        let outgoing = Outgoing::new(body, limit, context);
+        Ok(Request::from_parts(head, outgoing))
+    }
+
+    pub(super) async fn forward(
+        &self,
+        request: Request<Outgoing>,
+        admitted: &Admitted,
+        record: &mut Record,
+    ) -> Result<Answer, Refusal> {
+        let sent = request.body().sent();
+        record.forwarded();
+        let forwarding = self.rooms.upstreams.forward(admitted.route.index, request);
+        let answer = match &admitted.presence {
+            Some(presence) => tokio::select! {
+                answer = forwarding => answer,
+                () = presence.closed() => return Err(Refusal::SessionEnded),
+            },
+            None => forwarding.await,
+        };
+        record.answered();
+        answer.map_err(|error| match error {
+            UpstreamError::Broken(_) if sent.is_too_large() => Refusal::BodyTooLarge,
+            error => error.into(),
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! The keyring in use, and its file when that changes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+
+use super::{Keyring, KeyringError};
+
+/// The keyring in use; every holder of it sees when another takes its place.
+#[derive(Debug, Clone)]
+pub struct LiveKeyring(Arc<ArcSwap<Keyring>>);
+
+impl LiveKeyring {
+    pub fn new(keyring: Keyring) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(keyring)))
+    }
+
+    pub fn current(&self) -> Arc<Keyring> {
+        self.0.load_full()
+    }
+
+    /// Puts another in its place, unless it would give everything another name.
+    fn replace(&self, keyring: Keyring) -> Result<(), Renamed> {
+        if !self.0.load().names_as(&keyring) {
+            return Err(Renamed);
+        }
+        self.0.store(Arc::new(keyring));
+        Ok(())
+    }
+}
+
+/// The new keyring has another name key.
+#[derive(Debug, thiserror::Error)]
+#[error("its name key is another: every handle would change, and no session of a token be found again")]
+struct Renamed;
+
+/// Looks at a keyring's file now and then.
+///
+/// It compares what the file holds, not events: a mounted Secret changes by a swapped link, which no event on the
+/// file itself tells.
+#[derive(Debug)]
+pub struct Watch {
+    path: PathBuf,
+    activate_after: Duration,
+    seen: Option<[u8; 32]>,
+}
+
+impl Watch {
+    pub fn new(path: PathBuf, activate_after: Duration) -> Self {
+        let seen = hash(&path);
+        Self { path, activate_after, seen }
+    }
+
+    /// Takes the file on if it changed. One that cannot be used is logged once, and the keyring in use stays.
+    pub fn look(&mut self, keys: &LiveKeyring) {
+        let now = hash(&self.path);
+        if now == self.seen {
+            return;
+        }
+        self.seen = now;
+        let path = self.path.display();
+        let taken = Keyring::load(&self.path, self.activate_after)
+            .map_err(|error: KeyringError| error.to_string())
+            .and_then(|keyring| keys.replace(keyring).map_err(|error| error.to_string()));
+        match taken {
+            Ok(()) => tracing::info!(target: "cloakroom::keyring", %path, "the keyring's new file is in use"),
+            Err(error) => {
+                tracing::error!(target: "cloakroom::keyring", %path, error, "the keyring's new file is not used");
+            }
+        }
+    }
+}
+
+fn hash(path: &std::path::Path) -> Option<[u8; 32]> {
+    let bytes = zeroize::Zeroizing::new(std::fs::read(path).ok()?);
+    digest::digest(&digest::SHA256, &bytes).as_ref().try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Time;
+
+    fn ids(keys: &LiveKeyring) -> Vec<String> {
+        keys.current().sealing_key_ids().map(|(id, _)| id.to_string()).collect()
+    }
+
+    #[test]
+    fn a_rotated_file_is_taken_on_and_a_broken_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyring.json");
+        Keyring::create(&path, Time(1_000_000)).unwrap();
+        let keys = LiveKeyring::new(Keyring::load(&path, Duration::ZERO).unwrap());
+        let mut watch = Watch::new(path.clone(), Duration::ZERO);
+        let handle = keys.current().token_handle("i", "c", "v");
+        crate::keyring::rotate(&path, Time(2_000_000)).unwrap();
+        watch.look(&keys);
+        assert_eq!(ids(&keys).len(), 2);
+        assert_eq!(keys.current().token_handle("i", "c", "v"), handle);
+        std::fs::write(&path, "{").unwrap();
+        watch.look(&keys);
+        assert_eq!(ids(&keys).len(), 2);
+    }
+
+    #[test]
+    fn a_file_with_another_name_key_is_not_taken_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a.json"), folder.path().join("b.json"));
+        Keyring::create(&path, Time(1_000_000)).unwrap();
+        Keyring::create(&other, Time(2_000_000)).unwrap();
+        let keys = LiveKeyring::new(Keyring::load(&path, Duration::ZERO).unwrap());
+        let mut watch = Watch::new(path.clone(), Duration::ZERO);
+        let handle = keys.current().token_handle("i", "c", "v");
+        std::fs::rename(&other, &path).unwrap();
+        watch.look(&keys);
+        assert_eq!(keys.current().token_handle("i", "c", "v"), handle);
+    }
+}

@@ -1,0 +1,131 @@
+//! From a credential or a handle to a living session of the current schema.
+
+use std::sync::Arc;
+
+use crate::handle::{Handle, SessionId, UserKey};
+use crate::store::{Base, Change, Entry, Proof, Record, StoreError};
+
+use super::delta::Delta;
+use super::migrate;
+use super::state::{Fields, Proven, Session};
+use super::trail::{Action, Actor, ActorKind};
+use super::vault;
+use super::{CommitError, Decoded, LoadError, MIGRATION_TRIES, Sessions};
+
+impl Sessions {
+    /// Loads the session that an id names, and proves that it is the client's.
+    pub async fn load(&self, id: &SessionId) -> Result<Session, LoadError> {
+        let entry = self.entry(id.handle()).await?;
+        let record = self.living(&entry)?;
+        let proven = self.prove(record, id)?;
+        self.settle(id.handle(), entry, proven).await
+    }
+
+    /// Loads a session by its handle, for those who need no proof.
+    pub async fn find(&self, handle: Handle) -> Result<Session, LoadError> {
+        let entry = self.entry(handle).await?;
+        self.living(&entry)?;
+        self.settle(handle, entry, Proven::Otherwise).await
+    }
+
+    pub(super) async fn entry(&self, handle: Handle) -> Result<Arc<Entry>, LoadError> {
+        self.bounded(self.store.load(handle)).await?.ok_or(LoadError::NotFound)
+    }
+
+    pub(super) fn living<'a>(&self, entry: &'a Entry) -> Result<&'a Record, LoadError> {
+        let now = self.clock.now();
+        match entry {
+            Entry::Revoked(tombstone) if now < tombstone.until => Err(LoadError::Revoked),
+            Entry::Living(record) if record.is_living(now) => {
+                if self.is_void(record) {
+                    Err(LoadError::Revoked)
+                } else {
+                    Ok(record)
+                }
+            }
+            Entry::Living(_) | Entry::Revoked(_) => Err(LoadError::NotFound),
+        }
+    }
+
+    pub(super) fn prove(&self, record: &Record, id: &SessionId) -> Result<Proven, LoadError> {
+        let Proof::Secret { hash, previous } = &record.proof else { return Err(LoadError::WrongSecret) };
+        let presented = id.hash();
+        if presented == *hash {
+            return Ok(Proven::Current(presented));
+        }
+        match previous {
+            Some(before) if presented == before.hash && self.clock.now() < before.until => Ok(Proven::Previous),
+            _ => Err(LoadError::WrongSecret),
+        }
+    }
+
+    /// Brings a living entry to the current schema and decodes it.
+    pub(super) async fn settle(
+        &self,
+        handle: Handle,
+        mut entry: Arc<Entry>,
+        proven: Proven,
+    ) -> Result<Session, LoadError> {
+        for _ in 0..MIGRATION_TRIES {
+            if let Some(decoded) = self.decoded.get(&handle)
+                && Arc::ptr_eq(&decoded.entry, &entry)
+            {
+                return Ok(Session::new(handle, decoded.record.clone(), decoded.fields.clone(), proven));
+            }
+            let record = self.living(&entry)?;
+            let vault = self.vault(handle, record.birth);
+            match migrate::migrate(record, &self.schema, &vault) {
+                Ok(None) => {
+                    let fields = Fields::decode(record, &self.schema, &vault).map_err(LoadError::UnknownKey)?;
+                    let decoded =
+                        Arc::new(Decoded { record: Arc::new(record.clone()), entry, fields: Arc::new(fields) });
+                    self.decoded.insert(handle, decoded.clone());
+                    return Ok(Session::new(handle, decoded.record.clone(), decoded.fields.clone(), proven));
+                }
+                Ok(Some(deltas)) => self.commit_migration(handle, record, &deltas).await?,
+                Err(vault::Closed::UnknownKey(id)) => return Err(LoadError::UnknownKey(id)),
+                Err(vault::Closed::Damaged) => return Err(LoadError::Store(StoreError::Damaged(handle))),
+            }
+            entry = self.entry(handle).await?;
+        }
+        Err(LoadError::Contended)
+    }
+
+    /// Commits a migration; losing the race to another is fine, the session is read again either way.
+    pub(super) async fn commit_migration(
+        &self,
+        handle: Handle,
+        record: &Record,
+        deltas: &[Delta],
+    ) -> Result<(), LoadError> {
+        let base = Base { birth: record.birth, revision: record.revision, own: None };
+        let actor = Actor { user: record.user, ..Actor::new(ActorKind::Cloakroom) };
+        let change = Change {
+            schema: Some(self.schema.version),
+            user: self.user_after(deltas),
+            ..self.change(base, handle, deltas).map_err(|_| StoreError::Unavailable("sealing failed".into()))?
+        };
+        match self.submit(handle, Action::Migrate, &actor, deltas, change).await {
+            Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
+            Err(CommitError::NotFound) => Err(LoadError::NotFound),
+            Err(CommitError::Revoked) => Err(LoadError::Revoked),
+            Err(CommitError::Store(error)) => Err(error.into()),
+            Err(CommitError::Entropy(_) | CommitError::Crypto) => {
+                Err(StoreError::Unavailable("the migration could not be signed".into()).into())
+            }
+        }
+    }
+
+    /// The living sessions of a user, oldest first.
+    pub async fn sessions_of(&self, user: UserKey) -> Result<Vec<Session>, LoadError> {
+        let mut sessions = Vec::new();
+        for handle in self.bounded(self.store.sessions_of(user)).await? {
+            match self.find(handle).await {
+                Ok(session) => sessions.push(session),
+                Err(LoadError::NotFound | LoadError::Revoked) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sessions)
+    }
+}
