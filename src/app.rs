@@ -211,9 +211,7 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, St
             let opened = Embedded::open(path, &config.environment, bounds, clock.clone());
             Ok(Arc::new(opened.map_err(|error| StartError::Store { path: path.clone(), error })?))
         }
-        StoreKind::Redis => {
-            Ok(Arc::new(Redis::open(&config.store, &config.environment, bounds, clock.clone()).await?))
-        }
+        StoreKind::Redis => Ok(Arc::new(Redis::open(&config.store, &config.environment, bounds, clock.clone()).await?)),
     }
 }
 

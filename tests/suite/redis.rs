@@ -20,13 +20,15 @@ use crate::store::fixture::{Home, bounds, redis_config};
 /// What callers wait for an answer, where a test is about that.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Within which every sidecar knows.
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A home as a sidecar has it, with the time that a sidecar gives it.
+/// A home as a sidecar has it, by the true time.
 async fn home(url: &str, environment: &str) -> Home {
-    home_with(config::Store { timeout: Period::millis(TIMEOUT.as_millis() as u64), ..redis_config(url) }, environment)
-        .await
+    home_with(redis_config(url), environment).await
+}
+
+/// One that waits no longer than `TIMEOUT`.
+async fn hasty_home(url: &str) -> Home {
+    let timeout = Period::millis(TIMEOUT.as_millis() as u64);
+    home_with(config::Store { timeout, ..redis_config(url) }, "prod").await
 }
 
 async fn home_with(config: config::Store, environment: &str) -> Home {

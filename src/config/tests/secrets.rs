@@ -22,9 +22,8 @@ fn a_secret_written_out_is_refused_and_not_shown() {
 
 #[test]
 fn a_password_in_the_url_of_the_store_is_a_reference() {
-    let text = |url: &str| {
-        format!("{SOUND}keyring: {{ path: keys/keyring.json }}\nstore: {{ kind: redis, url: {url} }}\n")
-    };
+    let text =
+        |url: &str| format!("{SOUND}keyring: {{ path: keys/keyring.json }}\nstore: {{ kind: redis, url: {url} }}\n");
     for user in ["user:", ":"] {
         let url = format!("\"redis://{user}{CLEAR}@redis:6379/0\"");
         let help = helped(&text(&format!("‸{url}")), "a password is written out here");

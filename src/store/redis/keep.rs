@@ -54,7 +54,7 @@ impl Core {
                 None => dialer.dial(role.name(), number, ear.clone()).await,
             };
             failures = match dialled {
-                Ok(line) => self.hold(role, line, failures).await,
+                Ok(line) => self.hold(role, line).await,
                 Err(error) => self.tell(role, error, failures),
             };
             if failures > 0 {
@@ -63,8 +63,8 @@ impl Core {
         }
     }
 
-    /// Tends a line for as long as it holds; a server that hangs up at once counts as one that fails.
-    async fn hold(&self, role: Role, line: Line, failures: u32) -> u32 {
+    /// Tends a line for as long as it holds; a server that hangs up at once is not dialled without any pause.
+    async fn hold(&self, role: Role, line: Line) -> u32 {
         let (link, line, since) = (self.link(role), Arc::new(line), Instant::now());
         tracing::info!(target: "cloakroom::store", link = role.name(), "connected");
         link.open(&line);
@@ -74,7 +74,7 @@ impl Core {
         }
         link.redial();
         tracing::warn!(target: "cloakroom::store", link = role.name(), "the connection is broken");
-        if since.elapsed() > PROVEN_FOR { 0 } else { failures + 1 }
+        u32::from(since.elapsed() < PROVEN_FOR)
     }
 
     async fn tend(&self, role: Role, line: &Line) {

@@ -85,16 +85,9 @@ struct Asked<'a> {
 #[serde(untagged)]
 enum Detail<'a> {
     None {},
-    Create {
-        hash: Vec<String>,
-        revision: u64,
-        seq: u64,
-        user: String,
-    },
+    Create { hash: Vec<String>, revision: u64, seq: u64, user: String },
     Change(Box<ChangeAsked<'a>>),
-    Reseal {
-        values: Vec<[&'a str; 3]>,
-    },
+    Reseal { values: Vec<[&'a str; 3]> },
 }
 
 #[derive(Serialize)]

@@ -115,7 +115,10 @@ async fn revocation_reaches_the_other_though_its_links_are_cut() {
         cut(&mut raw, link);
         session.revoke(first.now().plus(IDLE)).await;
         let took = until("the tombstone", async || {
-            matches!(second.store.load(session.handle).await.as_ref().map(Option::as_deref), Ok(Some(Entry::Revoked(_))))
+            matches!(
+                second.store.load(session.handle).await.as_ref().map(Option::as_deref),
+                Ok(Some(Entry::Revoked(_)))
+            )
         })
         .await;
         let told = until("the feed", async || !heard.lock().unwrap().is_empty()).await;

@@ -34,7 +34,7 @@ async fn forgotten_scripts_are_told_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_server_is_told_at_once_and_found_again() {
     let server = Server::start();
-    let home = home(&server.url(), "prod").await;
+    let home = hasty_home(&server.url()).await;
     let session = home.session().await;
     session.set(1, "a", "1").await;
     server.kill();
@@ -54,7 +54,7 @@ async fn killed_server_is_told_at_once_and_found_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hanging_server_holds_nobody_longer_than_the_timeout() {
     let server = Server::start();
-    let home = home(&server.url(), "prod").await;
+    let home = hasty_home(&server.url()).await;
     let session = home.session().await;
     until("a kept session", async || serves(&home, &session).await).await;
     server.freeze();
@@ -98,7 +98,7 @@ async fn commit_whose_answer_was_lost_is_done_once() {
 async fn commit_on_a_half_open_connection_is_done_once() {
     let server = Server::start();
     let relay = Relay::open(server.port).await;
-    let home = home(&relay.url(), "prod").await;
+    let home = hasty_home(&relay.url()).await;
     let session = home.session().await;
     relay.silence_after_next_script();
     let begun = Instant::now();
@@ -139,7 +139,7 @@ async fn server_without_memory_refuses_commits_whole_and_goes_on_reading() {
 #[tokio::test(flavor = "multi_thread")]
 async fn server_that_became_a_replica_is_dialled_again() {
     let server = Server::start();
-    let home = home(&server.url(), "prod").await;
+    let home = hasty_home(&server.url()).await;
     let session = home.session().await;
     let mut raw = server.raw();
     raw.say::<()>("REPLICAOF 127.0.0.1 1");

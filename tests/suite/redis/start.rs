@@ -3,6 +3,7 @@
 use cloakroom::store::{StoreError, Unusable};
 
 use super::*;
+use crate::store::fixture::SECOND;
 
 async fn refused(url: &str) -> String {
     let unusable: Unusable = match Redis::open(&redis_config(url), "prod", bounds(), Clock::system()).await {
@@ -44,7 +45,7 @@ async fn user_without_a_permission_is_refused_by_its_name() {
         raw.say::<()>("ACL DELUSER limited");
     }
     // What it needs, and nothing more.
-    let needed = "+ping +hello +auth +select +client|tracking +client|setname +client|setinfo +hgetall +hmget +hset \
+    let needed = "+ping +hello +auth +select +client|tracking +client|setname +hgetall +hmget +hset \
                   +hdel +pexpire +pttl +del +xadd +xread +xrange +xrevrange +xdel +zadd +zrem +zrange \
                   +zremrangebyscore +scan +eval +evalsha";
     raw.say::<()>(&format!("ACL SETUSER least on >secret-word ~prod:* {needed}"));

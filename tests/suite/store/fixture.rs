@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloakroom::clock::{Clock, Time};
-use cloakroom::handle::{Birth, CommitId, Handle, SecretHash, SessionId, UserKey};
 use cloakroom::config;
+use cloakroom::handle::{Birth, CommitId, Handle, SecretHash, SessionId, UserKey};
 use cloakroom::store::{
     Base, Change, Commit, Draft, Effect, Embedded, Entry, Memory, Outcome, Proof, Record, Redis, Store, Tombstone,
     Trail, TrailBounds,
