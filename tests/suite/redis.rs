@@ -5,6 +5,7 @@ mod cache;
 mod fault;
 mod layout;
 mod relay;
+mod sidecar;
 mod start;
 
 use std::sync::{Arc, Mutex};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cloakroom::clock::Clock;
 use cloakroom::config::{self, CacheMode, Period};
-use cloakroom::store::{Listener, Redis, Revocation, Store};
+use cloakroom::store::{Listener, Redis, Revocation};
 
 use crate::redis_server::{Server, environment};
 use crate::store::fixture::{Home, bounds, redis_config};

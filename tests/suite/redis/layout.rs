@@ -45,7 +45,7 @@ async fn keys_stand_as_long_as_what_they_hold() {
     let idle = IDLE + TOUCH_INTERVAL;
     let near = |left: Duration, whole: Duration| left <= whole && left > whole - Duration::from_secs(10);
     assert!(near(left(&key), idle) && near(left(&trail), idle + RETAIN));
-    assert!(session.touch(home.now().plus(ABSOLUTE - IDLE)).await == false);
+    assert!(!session.touch(home.now().plus(ABSOLUTE - IDLE)).await);
     // Late in its life no touch makes it outlive its absolute expiry.
     let old = Record { ends_at: home.now().plus(IDLE / 2), ..record(home.now()) };
     let old = home.session_with(old).await;
