@@ -65,11 +65,20 @@ pub enum StartError {
 
 /// Starts everything that a configuration asks for: sockets first, so that a taken port leaves nothing behind.
 pub async fn start(config: &Config, clock: Clock) -> Result<Running, StartError> {
+    start_through(config, clock, |store| store).await
+}
+
+/// The same with something between the sessions and their store, such as one that fails when it is told to.
+pub async fn start_through(
+    config: &Config,
+    clock: Clock,
+    between: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+) -> Result<Running, StartError> {
     let (rooms, schema) = compile(config)?;
     let sockets = Sockets::bind(config).await?;
     let (drain, metrics, live) = (Drain::default(), Metrics::new(), Live::default());
     let keys = LiveKeyring::new(keyring(config, &clock)?);
-    let store = open_store(config, &clock).await?;
+    let store = between(open_store(config, &clock).await?);
     let audit = Audit::open(&config.audit.sinks, metrics.clone())?;
     let parts = session::Parts {
         store: store.clone(),

@@ -26,7 +26,7 @@ use crate::route::{Malformed, Route, RouteError};
 use crate::session::{Presence, Session, Sessions};
 use crate::telemetry::{Metrics, RateLimited, Record};
 
-pub use policy::{Policies, preflight};
+pub use policy::preflight;
 pub use reply::ReplyBody;
 pub use rooms::Rooms;
 

@@ -19,8 +19,8 @@ pub mod exchange;
 
 pub mod route;
 pub mod identity;
-pub mod limit;
 pub mod session;
+pub mod limit;
 pub mod context;
 pub mod upstream;
 pub mod writeback;

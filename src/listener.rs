@@ -152,9 +152,10 @@ impl Connection {
         let answers = service_fn(move |request: Request<Incoming>| {
             started.store(true, Ordering::Release);
             let seen = seen.clone();
+            let version = request.version();
             let fragment = seen.had_fragment(request.method(), request.uri());
             let answer = service.clone().answer(request, Arrival { peer, secure: false, fragment });
-            async move { Ok::<_, Infallible>(answer.await.map(|body| seen.answering(body))) }
+            async move { Ok::<_, Infallible>(answer.await.map(|body| seen.answering(body, version))) }
         });
         let connection = http.serve_connection_with_upgrades(TokioIo::new(wire), answers);
         let mut connection = pin!(connection);

@@ -1,5 +1,8 @@
 //! What a backend says in its response: read, checked against what its route permits, made a proposal.
 
+#[cfg(test)]
+mod tests;
+
 use http::header::{HeaderMap, HeaderName};
 use sfv::{BareItem, Dictionary, Item, List, ListEntry};
 

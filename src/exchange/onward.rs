@@ -6,7 +6,7 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::context::Stripped;
 use crate::respond::Refusal;
-use crate::session::Session;
+use crate::session::{LoadError, Session};
 use crate::telemetry::Record;
 use crate::upstream::{Answer, Outgoing, UpstreamError};
 
@@ -51,6 +51,12 @@ impl Exchanges {
         Ok(Request::from_parts(head, outgoing))
     }
 
+    /// Why a session was taken from under its exchange: it came to its absolute expiry, or was revoked.
+    fn ended(&self, admitted: &Admitted) -> Refusal {
+        let expired = admitted.session.as_ref().is_some_and(|session| session.ends_at() <= self.sessions.now());
+        if expired { LoadError::NotFound.into() } else { Refusal::SessionEnded }
+    }
+
     pub(super) async fn forward(
         &self,
         request: Request<Outgoing>,
@@ -63,7 +69,7 @@ impl Exchanges {
         let answer = match &admitted.presence {
             Some(presence) => tokio::select! {
                 answer = forwarding => answer,
-                () = presence.closed() => return Err(Refusal::SessionEnded),
+                () = presence.closed() => return Err(self.ended(admitted)),
             },
             None => forwarding.await,
         };

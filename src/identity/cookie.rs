@@ -147,4 +147,17 @@ mod tests {
             assert_eq!(cookie.is_set_by(&line.parse().unwrap()), expected, "{line}");
         }
     }
+
+    proptest::proptest! {
+        /// Whatever stands beside the session's cookie stays byte for byte, and the session's is gone.
+        #[test]
+        fn other_cookies_stay(before in "[a-z]{1,4}=[!-:<-~]{0,6}", after in "[a-z]{1,4}=[!-:<-~]{0,6}", value in "[!-:<-~]{0,9}") {
+            let cookie = SessionCookie::new("__Host-session", &config::CookieAttributes::default());
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, format!("{before}; __Host-session={value}; {after}").parse().unwrap());
+            let taken = cookie.take(&mut headers).unwrap().unwrap();
+            proptest::prop_assert_eq!(taken.to_str().unwrap(), value);
+            proptest::prop_assert_eq!(headers[COOKIE].to_str().unwrap(), format!("{before}; {after}"));
+        }
+    }
 }

@@ -4,14 +4,17 @@
 //! status. Both are seen here, on their way in and out; nothing that is passed on is ever changed.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use http::StatusCode;
+use http::{StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How much of a read is looked at for the end of a request line.
@@ -28,6 +31,8 @@ pub struct Seen {
     head_due: AtomicBool,
     /// A response's body is being passed on.
     body_open: AtomicBool,
+    /// An orderly close would pass for the end of a body that broke off.
+    reset: AtomicBool,
 }
 
 impl Seen {
@@ -46,10 +51,10 @@ impl Seen {
     }
 
     /// Notes that a response was handed over, and until when its body is passed on.
-    pub fn answering<B>(self: &Arc<Self>, body: B) -> Answering<B> {
+    pub fn answering<B>(self: &Arc<Self>, body: B, version: Version) -> Answering<B> {
         self.head_due.store(true, Ordering::Release);
         self.body_open.store(true, Ordering::Release);
-        Answering { body, seen: self.clone() }
+        Answering { body, seen: self.clone(), ends_with_connection: version <= Version::HTTP_10 }
     }
 
     /// The status of an answer that the library made by itself, because it could not parse a request.
@@ -69,6 +74,8 @@ impl Seen {
 pub struct Answering<B> {
     body: B,
     seen: Arc<Seen>,
+    /// In HTTP/1.0 it is the connection's end that ends a body.
+    ends_with_connection: bool,
 }
 
 impl<B> Drop for Answering<B> {
@@ -82,7 +89,11 @@ impl<B: Body + Unpin> Body for Answering<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if self.ends_with_connection && matches!(polled, Poll::Ready(Some(Err(_)))) {
+            self.seen.reset.store(true, Ordering::Release);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -95,7 +106,7 @@ impl<B: Body + Unpin> Body for Answering<B> {
 }
 
 /// A connection's stream, watched.
-pub struct Wire<S, R> {
+pub struct Wire<S: AsFd, R> {
     stream: S,
     seen: Arc<Seen>,
     /// Words for a status that the library would answer bare: a whole response.
@@ -104,7 +115,16 @@ pub struct Wire<S, R> {
     reworded: Bytes,
 }
 
-impl<S: AsyncWrite + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R> {
+impl<S: AsFd, R> Drop for Wire<S, R> {
+    fn drop(&mut self) {
+        if self.seen.reset.load(Ordering::Acquire) {
+            // Closing without lingering resets; what fails here leaves an orderly close.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R> {
     pub fn new(stream: S, seen: Arc<Seen>, reword: R) -> Self {
         Self { stream, seen, reword, reworded: Bytes::new() }
     }
@@ -121,7 +141,7 @@ impl<S: AsyncWrite + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R> {
     }
 }
 
-impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for Wire<S, R> {
+impl<S: AsyncRead + AsFd + Unpin, R: Unpin> AsyncRead for Wire<S, R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
@@ -130,7 +150,7 @@ impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for Wire<S, R> {
     }
 }
 
-impl<S: AsyncWrite + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<S, R> {
+impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<S, R> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_reworded(cx))?;
         match self.seen.bare_answer(bytes) {

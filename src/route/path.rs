@@ -153,4 +153,19 @@ mod tests {
         let request = http::Request::builder().uri("/").header(HOST, "a").header(HOST, "a").body(()).unwrap();
         assert_eq!(host(&request.into_parts().0), Err(Malformed::Host));
     }
+
+    proptest::proptest! {
+        /// However a backend decodes an accepted path, once or not at all, it finds the same segments.
+        #[test]
+        fn an_accepted_path_reads_in_one_way_only(path in "(/|%2[eEfF]|%5[cC]|%00|\\.|;|a|%41|%|\\\\){0,12}") {
+            let Some(head) = head(&format!("/{path}"), Some("a")) else { return Ok(()) };
+            if check_target(&head).is_ok() {
+                let raw = head.uri.path();
+                let decoded = percent_encoding::percent_decode_str(raw).decode_utf8_lossy().into_owned();
+                proptest::prop_assert_eq!(raw.split('/').count(), decoded.split('/').count());
+                proptest::prop_assert!(!decoded.contains(['\\', '\0']));
+                proptest::prop_assert!(!decoded.split('/').any(|segment| segment == "." || segment == ".."));
+            }
+        }
+    }
 }

@@ -54,6 +54,11 @@ impl Proposal {
 
 /// Whether a new session with these values is within its bound.
 pub fn fits_at_birth(values: &[(FieldIndex, Value)], schema: &Schema) -> bool {
+    size_at_birth(values, schema) <= schema.session_limit
+}
+
+/// The bytes of these values, as they would be sent.
+pub(super) fn size_at_birth(values: &[(FieldIndex, Value)], schema: &Schema) -> usize {
     let size = |(index, value): &(FieldIndex, Value)| schema.field(*index).map_or(0, |field| value.size(&field.path));
-    values.iter().map(size).sum::<usize>() <= schema.session_limit
+    values.iter().map(size).sum()
 }

@@ -7,6 +7,7 @@ use crate::store::{Commit, Effect, Outcome, PreviousSecret, Proof, Record, Store
 use crate::structured::Value;
 
 use super::delta::{self, Delta};
+use super::proposal::size_at_birth;
 use super::schema::FieldIndex;
 use super::state::Session;
 use super::trail::{Action, Actor};
@@ -71,7 +72,8 @@ impl Sessions {
 
     /// Starts a session with these values in place of the one that the request proved, if any.
     ///
-    /// The old one is revoked first. Of it only the fields in `carry` live on, and only if it had no user.
+    /// The old one is revoked first. Of it only the fields in `carry` live on, and only if it had no user; what the
+    /// new session has no room for is left behind.
     pub async fn start(
         &self,
         old: Option<&Session>,
@@ -83,7 +85,8 @@ impl Sessions {
         if let Some(old) = old {
             if old.user().is_none() {
                 let carried = carry.iter().filter(|index| !values.iter().any(|(given, _)| given == *index));
-                deltas.extend(carried.filter_map(|index| self.carried(old, *index)));
+                let mut room = self.schema.session_limit.saturating_sub(size_at_birth(values, &self.schema));
+                deltas.extend(carried.filter_map(|index| self.carried(old, *index, &mut room)));
             }
             match self.revoke(old.handle(), Some(old.birth()), actor).await {
                 // Gone is gone, whoever was first.
@@ -95,8 +98,9 @@ impl Sessions {
         self.create_with(deltas, self.lifetime, actor).await
     }
 
-    fn carried(&self, old: &Session, index: FieldIndex) -> Option<Delta> {
+    fn carried(&self, old: &Session, index: FieldIndex, room: &mut usize) -> Option<Delta> {
         let field = self.schema.field(index)?;
+        *room = room.checked_sub(old.size_of(index, &field.path))?;
         let stored = old.record().fields.get(&field.path)?;
         let plain = self.vault(old.handle(), old.birth()).open(&field.path, &stored.json).ok()?;
         field.read(&plain)?;

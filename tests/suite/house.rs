@@ -6,13 +6,14 @@
 
 mod backend;
 mod client;
+mod fault;
 mod leak;
 mod plan;
 mod raw;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -25,10 +26,11 @@ use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-pub use backend::{Answer, Backend, Gate, Seen};
-pub use client::{Ask, Reply, Stream};
+pub use backend::{Answer, Backend, Gate};
+pub use client::{Ask, Reply};
+pub use fault::{Fault, Faults};
 pub use plan::Plan;
-pub use raw::{RawAnswer, RawBackend, RawClient};
+pub use raw::{RawAnswer, RawBackend};
 
 use leak::{Capture, Leaks};
 
@@ -47,6 +49,8 @@ pub struct House {
     pub raw_backend: RawBackend,
     pub proxy: SocketAddr,
     pub metrics: Metrics,
+    /// Has the store fail.
+    pub faults: Faults,
     folder: Arc<tempfile::TempDir>,
     /// None once the House is closing.
     sessions: Option<Arc<Sessions>>,
@@ -57,9 +61,17 @@ pub struct House {
 }
 
 struct Ending {
-    tell: oneshot::Sender<()>,
+    /// None once it was told.
+    tell: Mutex<Option<oneshot::Sender<()>>>,
     ended: oneshot::Receiver<bool>,
     thread: JoinHandle<()>,
+}
+
+impl Ending {
+    fn tell(&self) {
+        let tell = self.tell.lock().expect("no panic").take();
+        tell.map(|tell| tell.send(()));
+    }
 }
 
 /// A session and the id that proves it.
@@ -97,7 +109,8 @@ impl House {
         let config = plan::parse(&text, folder.path());
         let clock = plan.clock();
         let logs = Capture::start();
-        let (proxy, sessions, metrics, ending) = start(config, clock.clone(), logs.clone());
+        let faults = Faults::default();
+        let (proxy, sessions, metrics, ending) = start(config, clock.clone(), logs.clone(), faults.clone());
         let leaks = Leaks::default();
         House {
             clock,
@@ -105,6 +118,7 @@ impl House {
             raw_backend,
             proxy,
             metrics,
+            faults,
             folder,
             sessions: Some(sessions),
             leaks,
@@ -237,6 +251,12 @@ impl House {
         }
     }
 
+    /// Has the end begin, and waits until no connection is taken any more.
+    pub fn begin_ending(&self) {
+        self.ending.as_ref().expect("an open House").tell();
+        self.until("the listener is closed", || std::net::TcpStream::connect(self.proxy).is_err());
+    }
+
     /// Ends everything, and searches what was emitted. Dropping a House does the same.
     pub fn close(self) {}
 
@@ -261,12 +281,13 @@ fn start(
     config: cloakroom::config::Config,
     clock: Clock,
     logs: Capture,
+    faults: Faults,
 ) -> (SocketAddr, Arc<Sessions>, Metrics, Ending) {
     let (report, reported) = channel();
     let (tell, told) = oneshot::channel::<()>();
     let (end, ended) = oneshot::channel();
     let work = async move {
-        let running = match cloakroom::app::start(&config, clock).await {
+        let running = match cloakroom::app::start_through(&config, clock, |store| faults.before(store)).await {
             Ok(running) => running,
             Err(error) => return report.send(Err(error.to_string())).expect("somebody waits"),
         };
@@ -283,7 +304,7 @@ fn start(
     });
     let started = reported.recv_timeout(PATIENCE).expect("a start in time");
     let (proxy, sessions, metrics) = started.unwrap_or_else(|error| panic!("cloakroom did not start: {error}"));
-    (proxy[0], sessions, metrics, Ending { tell, ended, thread })
+    (proxy[0], sessions, metrics, Ending { tell: Mutex::new(Some(tell)), ended, thread })
 }
 
 impl Drop for House {
@@ -294,7 +315,7 @@ impl Drop for House {
             // What failed already is not to be hidden behind what follows from it.
             return;
         }
-        let _ = ending.tell.send(());
+        ending.tell();
         let in_time = self.wait_for(ending.ended).expect("an end without a panic");
         assert!(in_time, "an exchange did not end by itself:\n{}", self.logged());
         ending.thread.join().expect("no panic in cloakroom");

@@ -36,7 +36,7 @@ impl Server {
             }
             let _ = child.kill();
         }
-        panic!("redis-server does not start; it is installed by tests/run");
+        panic!("redis-server does not start; tests/prepare installs it");
     }
 
     /// One server for all tests that run at the same time: they differ in their environments.
@@ -110,7 +110,7 @@ fn spawn(port: u16, folder: &TempDir, options: &[String]) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("redis-server, which tests/run installs")
+        .expect("redis-server, which tests/prepare installs")
 }
 
 fn answers(port: u16, child: &mut Child) -> bool {

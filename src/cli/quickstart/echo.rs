@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value as Json, json};
 use tokio::net::TcpListener;
@@ -40,7 +40,7 @@ async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Resp
         "body_bytes": body.len(),
     });
     let text = serde_json::to_string_pretty(&seen).unwrap_or_default() + "\n";
-    let mut response = (StatusCode::OK, [(CONTENT_TYPE, "application/json")], text).into_response();
+    let mut response = ([(CONTENT_TYPE, "application/json")], text).into_response();
     response.headers_mut().extend(asked);
     response
 }

@@ -93,7 +93,7 @@ impl Gate {
         self.0.add_permits(1 << 20);
     }
 
-    async fn passed(&self) {
+    pub(super) async fn passed(&self) {
         self.0.acquire().await.expect("a gate").forget();
     }
 }

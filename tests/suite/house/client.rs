@@ -1,7 +1,5 @@
 //! The client of a House: a request is put together, sent over a connection of its own, and its answer kept whole.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
@@ -14,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 
-use super::{Guest, House, PATIENCE};
+use super::{Guest, House};
 
 type Body = BoxBody<Bytes, std::convert::Infallible>;
 
@@ -176,19 +174,17 @@ impl<'h> Ask<'h> {
         self.start().finish()
     }
 
-    /// Sends the request and leaves before an answer comes, but not before the backend has the request.
-    pub fn leave_once(self, arrived: impl FnOnce()) {
-        let house = self.house;
-        let connection = house.wait_for(async {
-            let stream = TcpStream::connect(house.proxy).await.expect("a connection");
+    /// Sends the request, and leaves without having waited for an answer once `leave` returns.
+    pub fn leave_once(self, leave: impl FnOnce()) {
+        let connection = self.house.wait_for(async {
+            let stream = TcpStream::connect(self.house.proxy).await.expect("a connection");
             let (mut sender, connection) =
                 hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
-            let connection = tokio::spawn(async move { drop(connection.await) });
             let request = self.request();
             tokio::spawn(async move { drop(sender.send_request(request).await) });
-            connection
+            tokio::spawn(async move { drop(connection.await) }).abort_handle()
         });
-        arrived();
+        leave();
         connection.abort();
     }
 }
@@ -341,6 +337,3 @@ impl Reply {
         self
     }
 }
-
-/// How long the House's own parts need to notice what happens in the background, at most.
-pub const PULSE: Duration = PATIENCE;

@@ -89,7 +89,7 @@ fn forms(value: &[u8]) -> Vec<Vec<u8>> {
         let whole = shifted.len() / 3 * 4;
         let from = if shift == 0 { 0 } else { shift + 1 };
         for text in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
-            forms.push(text[from..whole].as_bytes().to_vec());
+            forms.push(text.as_bytes()[from..whole].to_vec());
         }
     }
     forms

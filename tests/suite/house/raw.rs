@@ -55,6 +55,14 @@ impl RawClient {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
+    /// Whether nothing comes for so long.
+    pub fn is_silent(&mut self, wait: std::time::Duration) -> bool {
+        self.stream.set_read_timeout(Some(wait)).expect("a socket");
+        let read = self.stream.peek(&mut [0]);
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        read.is_err()
+    }
+
     /// Reads up to and with `mark`; none if the connection ends before.
     pub fn until(&mut self, mark: &str) -> Option<String> {
         loop {
@@ -115,6 +123,7 @@ pub struct RawBackend {
 
 #[derive(Default)]
 struct State {
+    connections: usize,
     answers: VecDeque<RawAnswer>,
     received: Vec<String>,
 }
@@ -155,12 +164,18 @@ impl RawBackend {
         self.state.lock().unwrap().received.clone()
     }
 
+    /// How many connections were made.
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+
     pub(super) fn received(&self) -> Vec<u8> {
         self.heads().concat().into_bytes()
     }
 
     async fn serve(self, listener: TcpListener) {
         while let Ok((stream, _)) = listener.accept().await {
+            self.state.lock().unwrap().connections += 1;
             tokio::spawn(self.clone().speak(stream));
         }
     }

@@ -146,6 +146,34 @@ fn a_backend_cannot_set_the_sessions_cookie_itself() {
     house.close();
 }
 
+#[test]
+fn a_new_id_is_never_cached_whatever_the_backend_says() {
+    let house = House::new();
+    house.backend.next(starts("step=1").header("cache-control", "public, max-age=60"));
+    assert_eq!(house.get("/login").send().passed().header("cache-control"), Some("no-store"));
+    let guest = house.visitor();
+    house.backend.next(rotates().header("cache-control", "public, max-age=60"));
+    assert_eq!(house.get("/chat").bearer(&guest).send().passed().header("cache-control"), Some("no-store"));
+    house.close();
+}
+
+#[test]
+fn in_development_the_cookie_has_a_name_that_plain_http_may_carry() {
+    let house = Plan::new().section("cookie: { secure: false, same_site: strict }").open();
+    house.backend.next(starts("step=1"));
+    let reply = house.get("/login").send();
+    let cookie = reply.header("set-cookie").unwrap().to_owned();
+    let guest = reply.guest();
+    assert!(cookie.starts_with(&format!("session={};", guest.id)), "{cookie}");
+    assert!(
+        cookie.contains("SameSite=Strict") && cookie.contains("HttpOnly") && !cookie.contains("Secure"),
+        "{cookie}"
+    );
+    house.get("/chat").header("cookie", &format!("session={}", guest.id)).send().passed();
+    house.get("/chat").cookie(&guest).send().is(401, "credential-missing");
+    house.close();
+}
+
 fn rotates() -> Answer {
     Answer::ok().header("cloakroom-rotate", "?1")
 }

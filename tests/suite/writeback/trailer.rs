@@ -111,7 +111,6 @@ fn a_stream_is_ended_abnormally_on_every_protocol() {
 }
 
 #[test]
-#[ignore = "an orderly close so far"]
 fn a_client_of_http_1_0_learns_by_a_reset() {
     let house = House::new();
     let guest = house.visitor();
