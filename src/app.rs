@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use crate::admin::{self, Admin};
 use crate::audit::{Audit, SinkError};
 use crate::clock::Clock;
-use crate::config::{self, Config, Problems, StoreKind};
+use crate::config::{self, Config, Problems, StoreFailure, StoreKind};
 use crate::drain::Drain;
 use crate::exchange::{Exchanges, Rooms};
 use crate::keyring::{Keyring, KeyringError, LiveKeyring, Watch};
@@ -100,13 +100,14 @@ pub async fn start_through(
     let (proxy, admin, status) = sockets.addresses()?;
     let mut tasks = sockets.serve(config, &exchanges, &readiness);
     tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
-    tasks.push(tokio::spawn(sweep(exchanges, readiness.clone(), drain.clone())));
+    let stale = config.store.on_failure == StoreFailure::Stale;
+    tasks.push(tokio::spawn(sweep(exchanges, stale, readiness.clone(), drain.clone())));
     if let Some(path) = keyring_path(config) {
         let watch = Watch::new(path, config.keyring.activate_after.0);
         tasks.push(tokio::spawn(follow_keys(watch, keys, drain.clone())));
     }
     readiness.holds("configuration");
-    look_at_store(&sessions, &readiness).await;
+    look_at_store(&sessions, false, &readiness).await;
     let shutdown = config.shutdown.clone();
     Ok(Running { proxy, admin, status, sessions, metrics, readiness, drain, audit, store, tasks, shutdown })
 }
@@ -259,23 +260,28 @@ async fn pulse(exchanges: Exchanges, live: Live, drain: Drain) {
 }
 
 /// Sweeps, and looks whether the store answers.
-async fn sweep(exchanges: Exchanges, readiness: Readiness, drain: Drain) {
+async fn sweep(exchanges: Exchanges, stale: bool, readiness: Readiness, drain: Drain) {
     let mut ticks = tokio::time::interval(SWEEP);
+    let mut has_answered = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = drain.over() => return,
         }
         exchanges.rooms.sweep();
-        look_at_store(&exchanges.sessions, &readiness).await;
+        has_answered |= look_at_store(&exchanges.sessions, stale && has_answered, &readiness).await;
     }
 }
 
-async fn look_at_store(sessions: &Sessions, readiness: &Readiness) {
-    match sessions.is_reachable().await {
+/// Whether the store answers. One that did before may be away for a while where stale sessions may be served.
+async fn look_at_store(sessions: &Sessions, may_be_away: bool, readiness: &Readiness) -> bool {
+    let answer = sessions.is_reachable().await;
+    match &answer {
         Ok(()) => readiness.holds("store"),
+        Err(error) if may_be_away => readiness.holds_but("store", error.to_string()),
         Err(error) => readiness.fails("store", error.to_string()),
     }
+    answer.is_ok()
 }
 
 /// Takes on the keyring's file when it changes.

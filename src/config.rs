@@ -44,7 +44,7 @@ pub use route::{
 pub use scalar::{Period, Rate, Size};
 pub use session::{Field, FieldAudit, FieldType, Lifetime, Limits, Migration, Schema, Session};
 pub use source::Source;
-pub use store::{CacheMode, Keyring, Store, StoreCache, StoreKind};
+pub use store::{CacheMode, Keyring, Store, StoreCache, StoreFailure, StoreKind};
 pub use telemetry::{Audit, AuditSink, Log, LogFormat};
 
 use schemars::JsonSchema;

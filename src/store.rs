@@ -63,9 +63,7 @@ pub trait Store: Send + Sync + 'static {
     /// Tells of every revocation in the feed, and of each that is added by whomever, if this home can be shared.
     ///
     /// False, and nothing is told, of a home of this process alone: the feed is to be read, and grows by nobody else.
-    fn follow(&self, _listener: Listener) -> bool {
-        false
-    }
+    fn follow(&self, listener: Listener) -> bool;
 
     /// Whether sessions can be served now.
     fn reachable(&self) -> Reply<'_, ()> {

@@ -22,6 +22,10 @@ pub struct Store {
     /// One attempt to reach the server.
     pub connect_timeout: Period,
     pub cache: StoreCache,
+    /// What becomes of requests while the redis store is away.
+    pub on_failure: StoreFailure,
+    /// How old a session may be that is served while the store is away.
+    pub stale_for: Period,
 }
 
 impl Default for Store {
@@ -33,6 +37,8 @@ impl Default for Store {
             timeout: Period::millis(250),
             connect_timeout: Period::secs(1),
             cache: StoreCache::default(),
+            on_failure: StoreFailure::Closed,
+            stale_for: Period::secs(30),
         }
     }
 }
@@ -47,6 +53,16 @@ pub enum StoreKind {
     Memory,
     /// Redis or Valkey, shared by every sidecar.
     Redis,
+}
+
+/// What becomes of requests while the store is away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreFailure {
+    /// They are refused.
+    Closed,
+    /// Those with a session that is at hand are served, and change nothing.
+    Stale,
 }
 
 /// Sessions of the redis store that are served without asking it.

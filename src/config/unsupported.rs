@@ -44,8 +44,6 @@ const TABLE: &[Rule] = &[
     Rule { place: "store/urls", refuses: Unless(|| json!([])) },
     Rule { place: "store/cluster", refuses: Unless(|| json!(false)) },
     Rule { place: "store/ca", refuses: Unless(|| Value::Null) },
-    Rule { place: "store/on_failure", refuses: Unless(|| json!("closed")) },
-    Rule { place: "store/stale_for", refuses: Unless(|| json!("30s")) },
     Rule { place: "store/durability", refuses: Unless(|| json!({ "wait_replicas": 0, "timeout": "100ms" })) },
     Rule { place: "identity/jwt", refuses: Unless(|| Value::Null) },
     Rule { place: "identity/introspection", refuses: Unless(|| Value::Null) },

@@ -31,7 +31,7 @@ use self::link::{Line, Link};
 use self::script::Scripts;
 use super::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds};
 use crate::clock::{Clock, Time};
-use crate::config::{self, CacheMode};
+use crate::config::{self, CacheMode, StoreFailure};
 use crate::handle::{Birth, Handle, UserKey};
 
 pub use self::dial::Unusable;
@@ -53,6 +53,8 @@ struct Core {
     scripts: Scripts,
     bounds: TrailBounds,
     budget: Duration,
+    /// How old an entry may be that is served while the server is away; none if none may.
+    stale_for: Option<Duration>,
     clock: Clock,
     reads: Link,
     writes: Link,
@@ -105,6 +107,7 @@ impl Core {
             bounds,
             // A little less than its callers wait, so that it is this store that says what became of a question.
             budget: config.timeout.0 * 15 / 16,
+            stale_for: (config.on_failure == StoreFailure::Stale).then_some(config.stale_for.0),
             clock,
             reads: Link::new(),
             writes: Link::new(),

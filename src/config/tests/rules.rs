@@ -282,6 +282,9 @@ fn a_shared_store_needs_a_server_and_keys_that_all_have() {
     }
     line(&redis("url: \"redis://redis\", cache: { sessions: ‸0 }"), "zero would let nothing through");
     line(&redis("url: \"redis://redis\", connect_timeout: ‸0s"), "a duration above zero is needed here");
+    let nothing = "url: \"redis://redis\", cache: { mode: off }, on_failure: ‸stale";
+    line(&redis(nothing), "without a cache there is nothing to serve");
+    accepted(&redis("url: \"redis://redis\", on_failure: stale, stale_for: 1m"));
     for url in ["redis://redis", "redis://10.0.0.1:6379/3", "redis://[::1]:6379", "redis://u:${env:TOKEN}@redis/0"] {
         accepted(&redis(&format!("url: \"{url}\", cache: {{ sessions: 5, mode: ttl }}")));
     }

@@ -10,8 +10,6 @@ fn what_is_not_supported_yet_is_refused_at_its_key() {
         ("store: { ‸urls: [a] }", "`urls` is not supported yet"),
         ("store: { ‸cluster: true }", "`cluster` is not supported yet"),
         ("store: { ‸ca: /tls/ca.crt }", "`ca` is not supported yet"),
-        ("store: { ‸on_failure: stale }", "`on_failure` is not supported yet"),
-        ("store: { ‸stale_for: 1m }", "`stale_for` is not supported yet"),
         ("store: { durability: { ‸wait_replicas: 1 } }", "`wait_replicas` is not supported yet"),
         ("identity: { ‸jwt: [{ issuer: x }] }", "`jwt` is not supported yet"),
         ("identity: { ‸introspection: [{ url: x }] }", "`introspection` is not supported yet"),
@@ -94,7 +92,6 @@ fn the_published_schema_has_none_of_it() {
         "max_per_user",
         "tracing",
         "cluster",
-        "on_failure",
         "forward_credential",
         "durability",
     ] {

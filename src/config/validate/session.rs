@@ -1,5 +1,5 @@
 use super::{above_zero, some, url};
-use crate::config::{Config, Lifetime, Limits, Period, Problems, StoreKind};
+use crate::config::{CacheMode, Config, Lifetime, Limits, Period, Problems, StoreFailure, StoreKind};
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
     store(config, problems);
@@ -26,6 +26,9 @@ fn store(config: &Config, problems: &mut Problems) {
             problems.error("/store/url", "only the store `redis` has a server");
         }
         _ => {}
+    }
+    if store.on_failure == StoreFailure::Stale && store.cache.mode == CacheMode::Off {
+        problems.error("/store/on_failure", "without a cache there is nothing to serve");
     }
     if store.kind == StoreKind::Redis && config.keyring.path.is_none() {
         let help = "keyring.path names the file that all of them have";

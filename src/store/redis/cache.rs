@@ -59,7 +59,10 @@ impl Cache {
             if self.is_valid(&kept, link) {
                 return Ok(Some(kept.entry));
             }
-            self.entries.remove_if(&handle, |other| Arc::ptr_eq(&other.entry, &kept.entry));
+            // What is only unproven may be proven again, or have to do while the server is away.
+            if !self.is_current(&kept, link) {
+                self.entries.remove_if(&handle, |other| Arc::ptr_eq(&other.entry, &kept.entry));
+            }
         }
         match self.entries.get_value_or_guard_async(&handle).await {
             Ok(kept) if self.is_valid(&kept, link) && self.holds(handle, &kept) => Ok(Some(kept.entry)),
@@ -76,12 +79,25 @@ impl Cache {
     }
 
     fn is_valid(&self, kept: &Kept, link: &Link) -> bool {
+        self.is_current(kept, link) && (self.mode != CacheMode::Tracking || link.is_proven())
+    }
+
+    /// Nothing better can be had while no line is open.
+    fn is_current(&self, kept: &Kept, link: &Link) -> bool {
         let age = kept.asked_at.elapsed();
         match self.mode {
-            CacheMode::Tracking => kept.line == link.open_line() && age < OLDEST && link.is_proven(),
+            CacheMode::Tracking => [0, kept.line].contains(&link.open_line()) && age < OLDEST,
             CacheMode::Ttl => age < OLDEST_UNTOLD,
             CacheMode::Off => false,
         }
+    }
+
+    /// What is at hand while the server is away, if it was right no longer ago than that.
+    pub fn stale(&self, handle: Handle, link: &Link, most: Duration) -> Option<Arc<Entry>> {
+        let kept = self.entries.get(&handle)?;
+        let told = self.mode == CacheMode::Tracking;
+        let right_at = link.last_proven(kept.line).filter(|_| told).unwrap_or(kept.asked_at).max(kept.asked_at);
+        (right_at.elapsed() <= most).then_some(kept.entry)
     }
 
     fn holds(&self, handle: Handle, kept: &Kept) -> bool {

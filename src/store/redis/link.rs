@@ -130,19 +130,20 @@ pub(super) struct Link {
     open: AtomicU64,
     /// When the last proof was asked for, in milliseconds since the start.
     proven: AtomicU64,
-    /// Held while the two above change together.
-    changing: Mutex<()>,
+    /// The last line that was proven, and when; kept when it breaks. Held while the two above change together.
+    last: Mutex<(u64, Instant)>,
     told: Notify,
 }
 
 impl Link {
     pub fn new() -> Self {
+        let start = Instant::now();
         Self {
             state: watch::Sender::new(State::Dialling),
-            start: Instant::now(),
+            start,
             open: AtomicU64::new(0),
             proven: AtomicU64::new(0),
-            changing: Mutex::new(()),
+            last: Mutex::new((0, start)),
             told: Notify::new(),
         }
     }
@@ -164,7 +165,7 @@ impl Link {
 
     fn go(&self, state: State, open: u64) {
         {
-            let _held = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _held = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             self.open.store(open, Ordering::Release);
             self.proven.store(0, Ordering::Release);
         }
@@ -175,12 +176,13 @@ impl Link {
     /// Takes an answer as the proof that the line had told everything when it was asked.
     pub fn prove(&self, line: &Line, asked_at: Instant) {
         {
-            let _held = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             if self.open.load(Ordering::Acquire) != line.number || line.broken.is_cancelled() {
                 return;
             }
             // From 1 on: 0 says that there is no proof.
             self.proven.fetch_max(self.millis(asked_at) + 1, Ordering::AcqRel);
+            *last = (line.number, asked_at);
         }
         self.told.notify_waiters();
     }
@@ -193,6 +195,12 @@ impl Link {
     pub fn is_proven(&self) -> bool {
         let proven = self.proven.load(Ordering::Acquire);
         proven > 0 && self.millis(Instant::now()) < proven.saturating_add(PROVEN_FOR.as_millis() as u64)
+    }
+
+    /// When that line was last proven to have told everything, if it is the last that was.
+    pub fn last_proven(&self, line: u64) -> Option<Instant> {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        (last.0 == line).then_some(last.1)
     }
 
     /// The number of the line that is open; 0 if none is.

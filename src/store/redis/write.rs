@@ -30,8 +30,10 @@ impl Core {
         let keys = [self.keys.session(handle), self.keys.trail(handle)];
         let call = self.scripts.commit.call(&[&keys[0], &keys[1]], &[&asked]);
         let answer = self.writes.call(&call, deadline).await;
-        // What is kept is older than the answer, also where that is lost.
-        self.cache.forget(handle);
+        // What is kept is older than the answer. Where that is lost, the server tells the reads' line of the change.
+        if answer.is_ok() {
+            self.cache.forget(handle);
+        }
         self.touched.remove(&handle);
         let answer = answer.map_err(|failure| match failure {
             Failure::Unanswered => StoreError::Unknown,

@@ -191,3 +191,34 @@ async fn writers_lose_nothing_while_the_server_is_killed() {
     let read = session.record().await;
     assert_eq!((read.revision, read.seq, read.fields.len() as u64), (all + 1, all + 1, all));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stale_sessions_are_served_for_a_while_and_nothing_is_written() {
+    const STALE_FOR: Duration = Duration::from_secs(3);
+    let server = Server::start();
+    let stale = config::Store {
+        timeout: Period::millis(TIMEOUT.as_millis() as u64),
+        on_failure: config::StoreFailure::Stale,
+        stale_for: Period::secs(STALE_FOR.as_secs()),
+        ..redis_config(&server.url())
+    };
+    let home = home_with(stale, "prod").await;
+    let (session, unread) = (home.session().await, home.session().await);
+    until("a kept session", async || serves(&home, &session).await).await;
+    let kept = session.record().await;
+    server.freeze();
+    let frozen = Instant::now();
+    let mut served = Duration::ZERO;
+    while let Ok(Some(entry)) = home.store.load(session.handle).await {
+        assert!(matches!(&*entry, Entry::Living(record) if record.birth == kept.birth));
+        served = frozen.elapsed();
+        if served < Duration::from_secs(2) && home.store.reachable().await.is_err() {
+            assert!(home.store.commit(setting(&session, "a")).await.is_err());
+            assert!(home.store.load(unread.handle).await.is_err());
+        }
+    }
+    assert!(served > STALE_FOR - SECOND && served < STALE_FOR + SECOND, "{served:?}");
+    server.thaw();
+    let took = until("the store", async || serves(&home, &session).await).await;
+    assert!(took < RECOVERY, "{took:?}");
+}
