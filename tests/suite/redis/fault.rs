@@ -188,6 +188,7 @@ async fn writers_lose_nothing_while_the_server_is_killed() {
     revisions.sort_unstable();
     let all = (WRITERS * EACH) as u64;
     assert_eq!(revisions, (2..all + 2).collect::<Vec<_>>());
+    until("the store", async || serves(&home, &session).await).await;
     let read = session.record().await;
     assert_eq!((read.revision, read.seq, read.fields.len() as u64), (all + 1, all + 1, all));
 }

@@ -128,6 +128,22 @@ fn sidecar_is_ready_once_its_server_is() {
 }
 
 #[test]
+fn published_example_starts() {
+    let fleet = Fleet::new(Server::start_with(&["--user", "cloakroom", "on", ">shared-secret", "~shop:*", "+@all"]));
+    std::fs::write(fleet.folder.path().join("secret"), "shared-secret").unwrap();
+    let text = include_str!("../../../config/redis.yaml")
+        .replace("redis:6379", &format!("127.0.0.1:{}", fleet.server.port))
+        .replace("/keys/keyring.json", "./keyring.json")
+        .replace("${env:CLOAKROOM_REDIS_PASSWORD}", "${file:secret}")
+        .replace("token: ${env:CLOAKROOM_ADMIN_TOKEN}", "address: '127.0.0.1:0'");
+    let listeners = "listeners: [{ address: '127.0.0.1:0' }]\nstatus: { address: '127.0.0.1:0' }\n";
+    let path = fleet.folder.path().join("cloakroom.yaml");
+    std::fs::write(&path, format!("{text}{listeners}")).unwrap();
+    let binary = Binary::serve(&path);
+    wait_for("readiness", || ready(binary.admin).starts_with("HTTP/1.1 200").then_some(()));
+}
+
+#[test]
 fn wrong_password_ends_the_program_with_one_line() {
     let fleet = Fleet::new(Server::start_with(&["--requirepass", "right-password"]));
     let path = fleet.file(&format!("redis://127.0.0.1:{}/0", fleet.server.port));
