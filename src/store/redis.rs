@@ -86,7 +86,7 @@ impl Redis {
         let core = Arc::new(Core::new(config, environment, bounds, clock));
         let first = match dialer.dial("writes", 1, None).await {
             Ok(line) => {
-                check::check(&line, &core.keys, &core.scripts, Instant::now() + config.connect_timeout.0).await?;
+                check::check(&line, &core, Instant::now() + config.connect_timeout.0).await?;
                 Some(line)
             }
             Err(NoLine::Unusable(unusable)) => return Err(unusable),

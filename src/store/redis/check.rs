@@ -3,6 +3,7 @@
 use redis::{Cmd, Value};
 use tokio::time::Instant;
 
+use super::Core;
 use super::dial::Unusable;
 use super::layout::Keys;
 use super::link::{Failure, Line};
@@ -12,8 +13,11 @@ use super::script::Scripts;
 ///
 /// # Errors
 /// The user may not do what is needed, named by its first command.
-pub(super) async fn check(line: &Line, keys: &Keys, scripts: &Scripts, deadline: Instant) -> Result<(), Unusable> {
-    permissions(line, keys, scripts, deadline).await?;
+pub(super) async fn check(line: &Line, core: &Core, deadline: Instant) -> Result<(), Unusable> {
+    permissions(line, &core.keys, &core.scripts, deadline).await?;
+    if core.tracking {
+        tracking(line, deadline).await?;
+    }
     eviction(line, deadline).await;
     persistence(line, deadline).await;
     Ok(())
@@ -49,6 +53,17 @@ async fn permissions(line: &Line, keys: &Keys, scripts: &Scripts, deadline: Inst
         // Whatever else is the matter is found out, and told, by what comes.
         Err(_) => Ok(()),
     }
+}
+
+/// Nothing was read on this line, so that there is nothing to be told of in between.
+async fn tracking(line: &Line, deadline: Instant) -> Result<(), Unusable> {
+    for wanted in ["ON", "OFF"] {
+        match line.ask(&command(&["CLIENT", "TRACKING", wanted]), deadline).await {
+            Err(Failure::Refused(error)) if error.code() == Some("NOPERM") => return Err(forbidden("CLIENT TRACKING")),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn command(words: &[&str]) -> Cmd {

@@ -263,13 +263,13 @@ impl Link {
         }
     }
 
-    /// As [`Link::ask`], but leaves time for the second question: the first has half of it.
-    pub async fn ask_twice(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
+    /// As [`Link::ask`], but leaves time for the second question: the first has half of it. Says whether it took both.
+    async fn ask_twice(&self, command: &Cmd, deadline: Instant) -> Result<(Value, bool), Failure> {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.once(command, deadline - left / 2).await {
-            Err(Failure::Unanswered) => self.again(command, deadline).await,
-            Err(Failure::NoLine(StoreError::Timeout)) => self.once(command, deadline).await,
-            answer => answer,
+            Err(Failure::Unanswered) => self.again(command, deadline).await.map(|value| (value, true)),
+            Err(Failure::NoLine(StoreError::Timeout)) => self.once(command, deadline).await.map(|value| (value, false)),
+            answer => answer.map(|value| (value, false)),
         }
     }
 
@@ -281,8 +281,8 @@ impl Link {
         }
     }
 
-    /// Calls a script that may be called twice, whether or not the server knows it.
-    pub async fn call(&self, call: &Call, deadline: Instant) -> Result<Value, Failure> {
+    /// Calls a script that may be called twice, whether or not the server knows it. Says whether an answer was lost.
+    pub async fn call(&self, call: &Call, deadline: Instant) -> Result<(Value, bool), Failure> {
         match self.ask_twice(&call.by_digest, deadline).await {
             Err(failure) if failure.is_unknown_script() => self.ask_twice(&call.by_text, deadline).await,
             answer => answer,

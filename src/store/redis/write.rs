@@ -35,25 +35,29 @@ impl Core {
             self.cache.forget(handle);
         }
         self.touched.remove(&handle);
-        let answer = answer.map_err(|failure| match failure {
+        let (answer, was_lost) = answer.map_err(|failure| match failure {
             Failure::Unanswered => StoreError::Unknown,
             failure => of_session(handle, failure),
         })?;
         let words: Vec<String> = redis::from_redis_value(answer).map_err(|_| StoreError::Unknown)?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.settle(&commit, &words, deadline).await
+        self.settle(&commit, &words, was_lost, deadline).await
     }
 
-    async fn settle(&self, commit: &Commit, words: &[&str], deadline: Instant) -> Result<Outcome, StoreError> {
+    /// What was lost was never told, and is told whole now; what a caller asks for again was told before.
+    async fn settle(
+        &self,
+        commit: &Commit,
+        words: &[&str],
+        was_lost: bool,
+        deadline: Instant,
+    ) -> Result<Outcome, StoreError> {
         match *words {
-            ["done", revision, seq, birth, was, is, ends_at] => {
+            [done @ ("done" | "again"), revision, seq, birth, was, is, ends_at] => {
                 let (revision, seq) = (number(revision)?, number(seq)?);
                 self.follow_up(commit, (birth, was, is, ends_at), deadline).await?;
-                Ok(Outcome::Done { revision, seq, record: Some(commit.record.complete(seq, revision)) })
-            }
-            ["again", revision, seq, birth, was, is, ends_at] => {
-                self.follow_up(commit, (birth, was, is, ends_at), deadline).await?;
-                Ok(Outcome::Done { revision: number(revision)?, seq: number(seq)?, record: None })
+                let record = (done == "done" || was_lost).then(|| commit.record.complete(seq, revision));
+                Ok(Outcome::Done { revision, seq, record })
             }
             ["unchanged", revision] => Ok(Outcome::Unchanged { revision: number(revision)? }),
             ["conflict", "birth"] => Ok(Outcome::Conflict(Conflict::Birth)),
@@ -144,7 +148,7 @@ impl Core {
         let (birth, now) = (birth.to_string(), now.0.to_string());
         let retain = self.bounds.retain.as_millis().to_string();
         let call = self.scripts.touch.call(&[&keys[0], &keys[1]], &[&birth, &now, &retain]);
-        let answer = self.writes.call(&call, self.deadline()).await;
+        let answer = self.writes.call(&call, self.deadline()).await.map(|(value, _)| value);
         if !matches!(answer, Ok(Value::Int(1))) {
             self.touched.remove(&handle);
         }

@@ -36,6 +36,7 @@ async fn user_without_a_permission_is_refused_by_its_name() {
         ("+@all -xadd", "XADD on prod:audit:{ses_}"),
         ("+@all -hgetall", "HGETALL"),
         ("+@all -scan", "SCAN"),
+        ("+@all -client|tracking", "CLIENT TRACKING"),
         ("+@all -eval", "EVAL and EVALSHA"),
         ("+@all resetkeys ~other:*", "HGETALL"),
     ] {
