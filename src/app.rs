@@ -11,20 +11,20 @@ use tokio::task::JoinHandle;
 use crate::admin::{self, Admin};
 use crate::audit::{Audit, SinkError};
 use crate::clock::Clock;
-use crate::config::{self, Config, Problems, StoreKind};
+use crate::config::{self, Config, Problems, StoreFailure, StoreKind};
 use crate::drain::Drain;
 use crate::exchange::{Exchanges, Rooms};
 use crate::keyring::{Keyring, KeyringError, LiveKeyring, Watch};
 use crate::listener::Listener;
 use crate::readiness::Readiness;
 use crate::session::{self, Live, Schema, Sessions};
-use crate::store::{Embedded, Memory, OpenError, Store, StoreError, TrailBounds};
+use crate::store::{Embedded, Memory, OpenError, Redis, Store, StoreError, TrailBounds, Unusable};
 use crate::telemetry::Metrics;
 
 /// How often open exchanges are looked at: an end or a touch that is due is late by no more than this.
 const PULSE: Duration = Duration::from_millis(250);
-/// How often limits and idle connections are swept.
-const SWEEP: Duration = Duration::from_secs(2);
+/// How often limits and idle connections are swept, and the store is looked at.
+const SWEEP: Duration = Duration::from_secs(1);
 /// What has to hold before requests are wanted.
 const CHECKS: [&str; 2] = ["configuration", "store"];
 
@@ -51,6 +51,8 @@ pub enum StartError {
     Keyring(#[from] KeyringError),
     #[error("the store {} cannot be opened: {error}", path.display())]
     Store { path: PathBuf, error: OpenError },
+    #[error(transparent)]
+    Redis(#[from] Unusable),
     #[error("the revocations could not be read: {0}")]
     Revocations(StoreError),
     #[error(transparent)]
@@ -59,8 +61,6 @@ pub enum StartError {
     Listen { address: String, error: std::io::Error },
     #[error("the configuration is not sound: {0}")]
     Configuration(String),
-    #[error("{0} is not supported yet")]
-    Unsupported(&'static str),
 }
 
 /// Starts everything that a configuration asks for: sockets first, so that a taken port leaves nothing behind.
@@ -78,7 +78,7 @@ pub async fn start_through(
     let sockets = Sockets::bind(config).await?;
     let (drain, metrics, live) = (Drain::default(), Metrics::new(), Live::default());
     let keys = LiveKeyring::new(keyring(config, &clock)?);
-    let store = between(open_store(config, &clock)?);
+    let store = between(open_store(config, &clock).await?);
     let audit = Audit::open(&config.audit.sinks, metrics.clone())?;
     let parts = session::Parts {
         store: store.clone(),
@@ -100,12 +100,14 @@ pub async fn start_through(
     let (proxy, admin, status) = sockets.addresses()?;
     let mut tasks = sockets.serve(config, &exchanges, &readiness);
     tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
-    tasks.push(tokio::spawn(sweep(exchanges, readiness.clone(), drain.clone())));
+    let stale = config.store.on_failure == StoreFailure::Stale;
+    tasks.push(tokio::spawn(sweep(exchanges, stale, readiness.clone(), drain.clone())));
     if let Some(path) = keyring_path(config) {
         let watch = Watch::new(path, config.keyring.activate_after.0);
         tasks.push(tokio::spawn(follow_keys(watch, keys, drain.clone())));
     }
-    CHECKS.iter().for_each(|check| readiness.holds(check));
+    readiness.holds("configuration");
+    look_at_store(&sessions, false, &readiness).await;
     let shutdown = config.shutdown.clone();
     Ok(Running { proxy, admin, status, sessions, metrics, readiness, drain, audit, store, tasks, shutdown })
 }
@@ -214,7 +216,7 @@ fn keyring(config: &Config, clock: &Clock) -> Result<Keyring, KeyringError> {
     }
 }
 
-fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
+async fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
     let bounds = TrailBounds { keep: config.audit.keep, retain: config.audit.retain.0 };
     match config.store.kind {
         StoreKind::Memory => Ok(Arc::new(Memory::new(bounds))),
@@ -223,7 +225,7 @@ fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, StartErr
             let opened = Embedded::open(path, &config.environment, bounds, clock.clone());
             Ok(Arc::new(opened.map_err(|error| StartError::Store { path: path.clone(), error })?))
         }
-        StoreKind::Redis => Err(StartError::Unsupported("store.kind: redis")),
+        StoreKind::Redis => Ok(Arc::new(Redis::open(&config.store, &config.environment, bounds, clock.clone()).await?)),
     }
 }
 
@@ -262,19 +264,28 @@ async fn pulse(exchanges: Exchanges, live: Live, drain: Drain) {
 }
 
 /// Sweeps, and looks whether the store answers.
-async fn sweep(exchanges: Exchanges, readiness: Readiness, drain: Drain) {
+async fn sweep(exchanges: Exchanges, stale: bool, readiness: Readiness, drain: Drain) {
     let mut ticks = tokio::time::interval(SWEEP);
+    let mut has_answered = false;
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = drain.over() => return,
         }
         exchanges.rooms.sweep();
-        match exchanges.sessions.is_reachable().await {
-            Ok(()) => readiness.holds("store"),
-            Err(error) => readiness.fails("store", error.to_string()),
-        }
+        has_answered |= look_at_store(&exchanges.sessions, stale && has_answered, &readiness).await;
     }
+}
+
+/// Whether the store answers. One that did before may be away for a while where stale sessions may be served.
+async fn look_at_store(sessions: &Sessions, may_be_away: bool, readiness: &Readiness) -> bool {
+    let answer = sessions.is_reachable().await;
+    match &answer {
+        Ok(()) => readiness.holds("store"),
+        Err(error) if may_be_away => readiness.holds_but("store", error.to_string()),
+        Err(error) => readiness.fails("store", error.to_string()),
+    }
+    answer.is_ok()
 }
 
 /// Takes on the keyring's file when it changes.

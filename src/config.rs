@@ -4,6 +4,7 @@
 //! the file has; each room compiles its own section and reports [`Problem`]s by path, which the loader
 //! places on a line and column.
 
+mod clear;
 mod diagnostic;
 mod document;
 mod finding;
@@ -43,7 +44,7 @@ pub use route::{
 pub use scalar::{Period, Rate, Size};
 pub use session::{Field, FieldAudit, FieldType, Lifetime, Limits, Migration, Schema, Session};
 pub use source::Source;
-pub use store::{Keyring, Store, StoreKind};
+pub use store::{CacheMode, Keyring, Store, StoreCache, StoreFailure, StoreKind};
 pub use telemetry::{Audit, AuditSink, Log, LogFormat};
 
 use schemars::JsonSchema;

@@ -17,8 +17,7 @@ mod trail;
 mod vault;
 mod verify;
 
-use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use quick_cache::sync::Cache;
@@ -26,7 +25,7 @@ use quick_cache::sync::Cache;
 use crate::audit::Audit;
 use crate::clock::{Clock, Time};
 use crate::config;
-use crate::handle::{Birth, Handle, NoEntropy, SessionId, UserKey};
+use crate::handle::{Birth, Handle, NoEntropy, SessionId};
 use crate::keyring::{Keyring, LiveKeyring};
 use crate::store::{Conflict, Entry, Record, Store, StoreError, Trail};
 
@@ -64,7 +63,7 @@ pub struct Sessions {
     trail_retained: Duration,
     decoded: Cache<Handle, Arc<Decoded>>,
     /// Users whose sessions from before that time are void.
-    void_before: RwLock<HashMap<UserKey, Time>>,
+    void_before: Arc<revoke::VoidBefore>,
 }
 
 /// How long sessions live.
@@ -172,13 +171,13 @@ impl Sessions {
             trail_kept: config.audit.keep.into(),
             trail_retained: config.audit.retain.0,
             decoded: Cache::new(DECODED),
-            void_before: RwLock::default(),
+            void_before: Arc::default(),
         }
     }
 
     /// Whether the store answers.
     pub async fn is_reachable(&self) -> Result<(), StoreError> {
-        self.bounded(self.store.handles(None, 1)).await.map(|_| ())
+        self.bounded(self.store.reachable()).await
     }
 
     pub fn now(&self) -> Time {

@@ -7,6 +7,7 @@
 mod apply;
 mod embedded;
 mod memory;
+mod redis;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -21,6 +22,7 @@ use crate::handle::{Birth, CommitId, Handle, SecretHash, UserKey};
 pub use apply::{Applied, apply};
 pub use embedded::{Embedded, OpenError};
 pub use memory::Memory;
+pub use redis::{Redis, Unusable};
 
 /// What a store gives back, once it can.
 pub type Reply<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -57,7 +59,21 @@ pub trait Store: Send + Sync + 'static {
 
     /// The whole feed, oldest first, without what has ended by `now`.
     fn revocations(&self, now: Time) -> Reply<'_, Vec<Revocation>>;
+
+    /// Tells of every revocation in the feed, and of each that is added by whomever, if this home can be shared.
+    ///
+    /// False, and nothing is told, of a home of this process alone: the feed is to be read, and grows by nobody else.
+    fn follow(&self, listener: Listener) -> bool;
+
+    /// Whether sessions can be served now.
+    fn reachable(&self) -> Reply<'_, ()> {
+        let first = self.handles(None, 1);
+        Box::pin(async move { first.await.map(drop) })
+    }
 }
+
+/// Who is told of revocations, in the order of the feed; may be told of one more than once.
+pub type Listener = Arc<dyn Fn(&Revocation) + Send + Sync>;
 
 /// What stands under a handle.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -374,6 +390,9 @@ pub enum StoreError {
     Timeout,
     #[error("the store could not be reached: {0}")]
     Unavailable(String),
+    /// It may have been done, or may still be; a commit that is asked for again tells.
+    #[error("the store did not say whether it was written")]
+    Unknown,
     #[error("what the store holds under {0} cannot be read")]
     Damaged(Handle),
     #[error("the store is closing")]

@@ -15,7 +15,7 @@ use super::reference::{self, Environment, reason};
 use super::shape::Walk;
 use super::source::{Source, unreadable};
 use super::veil::Veil;
-use super::{AuditSink, Config, Problems, Severity, json_schema, unsupported, validate};
+use super::{AuditSink, Config, Problems, Severity, clear, json_schema, unsupported, validate};
 
 /// Far more than any configuration needs, and far less than memory holds.
 const FILE_SIZE: u64 = 1 << 20;
@@ -109,6 +109,7 @@ fn tree(source: &mut Source, folder: &Path, environment: Environment<'_>) -> Res
     let mut root = document::parse(&source.text, &source.lines, &mut source.findings)?;
     let values = reference::resolve(&mut root, &source.text, folder, environment, &mut source.findings);
     source.veil = Veil::over(&root, &source.text, values);
+    clear::refuse(&root, &source.text, &mut source.findings);
     unsupported::refuse(&mut root, &mut source.findings);
     Ok(root)
 }

@@ -226,6 +226,12 @@ pub(super) fn secretive(key: &str) -> bool {
                 .any(|s| strsim::damerau_levenshtein(&key, s) < 2))
 }
 
+/// Whether a password in a URL is written out.
+pub(super) fn shows_password(raw: &str) -> bool {
+    let shown = password(raw, 0).filter(|range| !range.is_empty());
+    shown.is_some_and(|range| raw.get(..range.start).is_some_and(|before| before.ends_with(':')))
+}
+
 /// The password in a URL, or the user where there is no password.
 fn password(raw: &str, start: usize) -> Option<Range<usize>> {
     let begin = raw.find("://")? + 3;

@@ -1,33 +1,34 @@
 //! How sessions end before their time.
 
-use std::sync::PoisonError;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::clock::Time;
 use crate::handle::{Birth, CommitId, Handle, UserKey};
 use crate::store::{Commit, Effect, Entry, Proof, Record, Revocation, Revoked, StoreError};
 
 use super::trail::{Action, Actor};
-use super::{CommitError, Sessions};
+use super::{CommitError, Live, Sessions};
+
+/// Users, and the time before which their sessions are void.
+pub(super) type VoidBefore = RwLock<HashMap<UserKey, Time>>;
 
 impl Sessions {
     /// Reads the feed of revocations; sessions may be served once it has been read.
+    ///
+    /// A store that others share tells of it by itself, and serves nothing before it has.
     pub async fn read_revocations(&self) -> Result<(), StoreError> {
-        let feed = self.bounded(self.store.revocations(self.clock.now())).await?;
-        for revocation in feed {
-            self.take_revocation(&revocation);
+        let (live, void_before) = (self.live.clone(), self.void_before.clone());
+        if self.store.follow(Arc::new(move |revocation| take(revocation, &live, &void_before))) {
+            return Ok(());
         }
+        let feed = self.bounded(self.store.revocations(self.clock.now())).await?;
+        feed.iter().for_each(|revocation| self.take_revocation(revocation));
         Ok(())
     }
 
     pub(super) fn take_revocation(&self, revocation: &Revocation) {
-        match revocation.of {
-            Revoked::User { user, not_before } => {
-                let mut map = self.void_before.write().unwrap_or_else(PoisonError::into_inner);
-                let time = map.entry(user).or_insert(not_before);
-                *time = not_before.max(*time);
-            }
-            Revoked::Session { handle, birth } => self.live.close(handle, birth),
-        }
+        take(revocation, &self.live, &self.void_before);
     }
 
     pub(super) fn is_void(&self, record: &Record) -> bool {
@@ -84,5 +85,16 @@ impl Sessions {
             }
         }
         Ok(())
+    }
+}
+
+fn take(revocation: &Revocation, live: &Live, void_before: &VoidBefore) {
+    match revocation.of {
+        Revoked::User { user, not_before } => {
+            let mut map = void_before.write().unwrap_or_else(PoisonError::into_inner);
+            let time = map.entry(user).or_insert(not_before);
+            *time = not_before.max(*time);
+        }
+        Revoked::Session { handle, birth } => live.close(handle, birth),
     }
 }

@@ -12,7 +12,7 @@ use crate::store::{Commit, Effect, Entry, Outcome, Record, Resealed, StoreError}
 use super::vault::{Plain, is_sealed};
 use super::{Action, Actor, ActorKind, CommitError, Sessions};
 
-/// Sessions that one step of the walk looks at.
+/// Sessions that one step of the walk looks at. What a store does to list them takes longer than one operation.
 const PAGE: usize = 128;
 /// Audit records that are read at once.
 const TRAIL_PAGE: usize = 1000;
@@ -47,7 +47,7 @@ impl Sessions {
     ///
     /// The trails of sessions that are gone are not found this way; they end by themselves.
     pub async fn count_keys(&self, after: Option<Handle>, uses: &mut KeyUses) -> Result<Option<Handle>, StoreError> {
-        let page = self.bounded(self.store.handles(after, PAGE)).await?;
+        let page = self.store.handles(after, PAGE).await?;
         for handle in &page {
             if let Some(Entry::Living(record)) = self.bounded(self.store.load(*handle)).await?.as_deref() {
                 for id in sealed_values(record).filter_map(|(_, json)| key_of(json)) {
@@ -84,7 +84,7 @@ impl Sessions {
     /// # Errors
     /// The store's; the page may be done in part.
     pub async fn reseal(&self, after: Option<Handle>, moved: &mut Moved) -> Result<Option<Handle>, StoreError> {
-        let page = self.bounded(self.store.handles(after, PAGE)).await?;
+        let page = self.store.handles(after, PAGE).await?;
         for handle in &page {
             self.reseal_session(*handle, moved).await?;
             moved.sessions += 1;

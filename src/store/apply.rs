@@ -12,7 +12,7 @@ use crate::clock::Time;
 ///
 /// A commit is asked for again by the exchange that lost its answer, within that exchange's deadline; so many
 /// other commits to one session in between would be a session written without pause.
-const REMEMBERED: usize = 16;
+pub(super) const REMEMBERED: usize = 16;
 
 /// A commit's effect, for the home to write.
 #[derive(Debug)]

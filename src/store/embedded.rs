@@ -27,7 +27,7 @@ use self::cache::Cache;
 use self::file::Opener;
 use self::touch::{Touch, Touches};
 use self::writer::{Asked, Job, Queued, Writer};
-use super::{Commit, Entry, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds};
+use super::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds};
 use crate::clock::{Clock, Time};
 use crate::handle::{Birth, Handle, UserKey};
 
@@ -162,6 +162,10 @@ impl Store for Embedded {
 
     fn revocations(&self, now: Time) -> Reply<'_, Vec<Revocation>> {
         Box::pin(ready(self.core.read(|tables| table::revocations(tables, now))))
+    }
+
+    fn follow(&self, _: Listener) -> bool {
+        false
     }
 }
 

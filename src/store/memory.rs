@@ -6,7 +6,7 @@ use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Commit, Entry, Outcome, Reply, Revocation, Store, Trail, TrailBounds, apply};
+use super::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, Trail, TrailBounds, apply};
 use crate::clock::Time;
 use crate::handle::{Birth, Handle, UserKey};
 
@@ -71,6 +71,10 @@ impl Store for Memory {
         let mut state = self.state();
         state.feed.retain(|revocation| now < revocation.until);
         Box::pin(ready(Ok(state.feed.clone())))
+    }
+
+    fn follow(&self, _: Listener) -> bool {
+        false
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod binary;
 mod house;
+mod redis_server;
 
 mod admin;
 mod app;
@@ -15,6 +16,7 @@ mod listener;
 mod respond;
 mod quickstart;
 mod route;
+mod redis;
 mod session;
 mod store;
 mod upstream;

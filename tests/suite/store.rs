@@ -2,7 +2,7 @@
 
 mod contract;
 mod file;
-mod fixture;
+pub mod fixture;
 mod model;
 mod sweep;
 
@@ -99,4 +99,8 @@ mod memory {
 mod embedded {
     contract!(super::Home::embedded());
     sweep!(super::Home::embedded());
+}
+
+mod redis {
+    contract!(super::Home::redis().await);
 }

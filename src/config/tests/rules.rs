@@ -271,6 +271,28 @@ fn keys_beside_the_database_are_warned_about_where_they_were_put_there() {
 }
 
 #[test]
+fn a_shared_store_needs_a_server_and_keys_that_all_have() {
+    const KEYS: &str = "keyring: { path: keys/keyring.json }";
+    let redis = |rest: &str| format!("{KEYS}\nstore: {{ kind: redis, {rest} }}");
+    line(&format!("{KEYS}\nstore: {{ kind: ‸redis }}"), "this store needs a server");
+    line("store: { kind: ‸redis, url: \"redis://redis\" }", "sidecars that share a store need the same keys");
+    line("store: { url: ‸\"redis://redis\" }", "only the store `redis` has a server");
+    for url in ["redis", "http://redis", "redis://", "redis://redis:x", "redis://redis/first", "redis://a b"] {
+        line(&redis(&format!("url: ‸\"{url}\"")), "this is no URL of a Redis server");
+    }
+    line(&redis("url: \"redis://redis\", cache: { sessions: ‸0 }"), "zero would let nothing through");
+    line(&redis("url: \"redis://redis\", connect_timeout: ‸0s"), "a duration above zero is needed here");
+    let nothing = "url: \"redis://redis\", cache: { mode: off }, on_failure: ‸stale";
+    line(&redis(nothing), "without a cache there is nothing to serve");
+    accepted(&redis("url: \"redis://redis\", on_failure: stale, stale_for: 1m"));
+    for url in ["redis://redis", "redis://10.0.0.1:6379/3", "redis://[::1]:6379", "redis://u:${env:TOKEN}@redis/0"] {
+        accepted(&redis(&format!("url: \"{url}\", cache: {{ sessions: 5, mode: ttl }}")));
+    }
+    let config = sound(&format!("{SOUND}{}\n", redis("url: \"redis://u:${env:TOKEN}@redis/0\"")));
+    assert_eq!(config.store.url.unwrap().reveal(), format!("redis://u:{TOKEN}@redis/0"));
+}
+
+#[test]
 fn the_log_level_is_a_level_or_a_filter() {
     for level in ["verbose", "warning", "\"\"", "\"info,\"", "\"cloakroom=loud\"", "\"[\""] {
         line(&format!("log: {{ level: ‸{level} }}"), "this is neither a level nor a filter");

@@ -21,6 +21,19 @@ fn a_secret_written_out_is_refused_and_not_shown() {
 }
 
 #[test]
+fn a_password_in_the_url_of_the_store_is_a_reference() {
+    let text =
+        |url: &str| format!("{SOUND}keyring: {{ path: keys/keyring.json }}\nstore: {{ kind: redis, url: {url} }}\n");
+    for user in ["user:", ":"] {
+        let url = format!("\"redis://{user}{CLEAR}@redis:6379/0\"");
+        let help = helped(&text(&format!("‸{url}")), "a password is written out here");
+        assert_eq!(help, "give it by reference: redis://USER:${env:NAME}@HOST:6379/0");
+        unseen(&text(&url), CLEAR);
+    }
+    sound(&text("\"redis://user:${env:TOKEN}@redis\""));
+}
+
+#[test]
 fn a_secret_is_a_reference_and_nothing_else() {
     for value in ["12345678901234567890", "\"x${env:TOKEN}\"", "true", "\"\"", "[hunter2]"] {
         let found = all(&format!("{SOUND}admin: {{ token: {value} }}\n"));

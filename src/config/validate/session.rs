@@ -1,11 +1,39 @@
-use super::{above_zero, some};
-use crate::config::{Config, Lifetime, Limits, Period, Problems, StoreKind};
+use super::{above_zero, some, url};
+use crate::config::{CacheMode, Config, Lifetime, Limits, Period, Problems, StoreFailure, StoreKind};
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
-    above_zero("/store", [("timeout", config.store.timeout)], problems);
+    store(config, problems);
     keyring(config, problems);
     lifetime(&config.session.lifetime, problems);
     limits(&config.session.limits, problems);
+}
+
+fn store(config: &Config, problems: &mut Problems) {
+    let store = &config.store;
+    let periods = [("timeout", store.timeout), ("connect_timeout", store.connect_timeout)];
+    above_zero("/store", periods, problems);
+    some("/store/cache", [("sessions", store.cache.sessions.into())], problems);
+    match (store.kind, &store.url) {
+        (StoreKind::Redis, None) => {
+            let help = "store.url names it: redis://USER:${env:NAME}@HOST:6379/0";
+            problems.error_with_help("/store/kind", "this store needs a server", help);
+        }
+        (StoreKind::Redis, Some(address)) if !url::is_redis(address.reveal()) => {
+            let help = "write redis://USER:${env:NAME}@HOST:6379/0";
+            problems.error_with_help("/store/url", "this is no URL of a Redis server", help);
+        }
+        (StoreKind::Embedded | StoreKind::Memory, Some(_)) => {
+            problems.error("/store/url", "only the store `redis` has a server");
+        }
+        _ => {}
+    }
+    if store.on_failure == StoreFailure::Stale && store.cache.mode == CacheMode::Off {
+        problems.error("/store/on_failure", "without a cache there is nothing to serve");
+    }
+    if store.kind == StoreKind::Redis && config.keyring.path.is_none() {
+        let help = "keyring.path names the file that all of them have";
+        problems.error_with_help("/store/kind", "sidecars that share a store need the same keys", help);
+    }
 }
 
 /// What opens the sealed values should not lie where they lie.

@@ -17,7 +17,7 @@ use cloakroom::keyring::{self, Keyring, LiveKeyring};
 use cloakroom::readiness::Readiness;
 use cloakroom::session::{self, Live, Sessions};
 use cloakroom::store::{
-    Commit, Draft, Effect, Entry, Memory, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds,
+    Commit, Draft, Effect, Entry, Listener, Memory, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds,
 };
 use cloakroom::telemetry::Metrics;
 use http::{HeaderMap, Request, StatusCode};
@@ -324,5 +324,9 @@ impl Store for Away {
     }
     fn revocations(&self, _: Time) -> Reply<'_, Vec<Revocation>> {
         away()
+    }
+
+    fn follow(&self, _: Listener) -> bool {
+        false
     }
 }

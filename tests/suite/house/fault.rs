@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use cloakroom::clock::Time;
 use cloakroom::handle::{Birth, Handle, UserKey};
-use cloakroom::store::{Commit, Entry, Outcome, Reply, Revocation, Store, StoreError, Trail};
+use cloakroom::store::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Trail};
 
 use super::Gate;
 
@@ -122,5 +122,13 @@ impl Store for Faulty {
 
     fn revocations(&self, now: Time) -> Reply<'_, Vec<Revocation>> {
         self.unless(READING, |store| store.revocations(now))
+    }
+
+    fn follow(&self, listener: Listener) -> bool {
+        self.store.follow(listener)
+    }
+
+    fn reachable(&self) -> Reply<'_, ()> {
+        self.unless(READING, |store| store.reachable())
     }
 }

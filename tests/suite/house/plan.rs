@@ -153,6 +153,12 @@ impl Plan {
         self
     }
 
+    /// Keeps sessions in a Redis server, as one of several who have the same environment and keyring.
+    pub fn redis(mut self, url: &str, environment: &str, keyring: &Path) -> Self {
+        self.store = format!("kind: redis, url: '{url}', timeout: 500ms");
+        self.section(&format!("environment: {environment}\nkeyring: {{ path: '{}' }}", keyring.display()))
+    }
+
     pub(super) fn within(mut self, folder: Arc<tempfile::TempDir>, clock: Clock) -> Self {
         self.place = Some((folder, clock));
         self

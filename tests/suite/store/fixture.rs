@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cloakroom::clock::{Clock, Time};
+use cloakroom::config;
 use cloakroom::handle::{Birth, CommitId, Handle, SecretHash, SessionId, UserKey};
 use cloakroom::store::{
-    Base, Change, Commit, Draft, Effect, Embedded, Entry, Memory, Outcome, Proof, Record, Store, Tombstone, Trail,
-    TrailBounds,
+    Base, Change, Commit, Draft, Effect, Embedded, Entry, Memory, Outcome, Proof, Record, Redis, Store, Tombstone,
+    Trail, TrailBounds,
 };
 use tempfile::TempDir;
+
+use crate::redis_server::{Server, environment};
 
 pub const KEEP: u64 = 100;
 pub const RETAIN: Duration = Duration::from_secs(3600);
@@ -28,19 +31,40 @@ pub fn bounds() -> TrailBounds {
 pub struct Home {
     pub store: Arc<dyn Store>,
     pub clock: Clock,
-    _folder: Option<Arc<TempDir>>,
+    /// What it lives in, dropped after it.
+    _ground: Option<Arc<dyn Send + Sync>>,
 }
 
 impl Home {
     pub fn memory() -> Self {
-        Self { store: Arc::new(Memory::new(bounds())), clock: clock(), _folder: None }
+        Self { store: Arc::new(Memory::new(bounds())), clock: clock(), _ground: None }
     }
 
     pub fn embedded() -> Self {
         let (folder, path) = file();
         let clock = clock();
         let store = Embedded::open(&path, "test", bounds(), clock.clone()).unwrap();
-        Self { store: Arc::new(store), clock, _folder: Some(Arc::new(folder)) }
+        Self { store: Arc::new(store), clock, _ground: Some(Arc::new(folder)) }
+    }
+
+    /// In an environment of its own, on a server that others share.
+    pub async fn redis() -> Self {
+        let server = Server::shared();
+        Self::redis_at(&server.url(), &environment()).await.on(server)
+    }
+
+    pub async fn redis_at(url: &str, environment: &str) -> Self {
+        let (config, clock) = (redis_config(url), clock());
+        let store = Redis::open(&config, environment, bounds(), clock.clone()).await.unwrap();
+        Self::of(Arc::new(store), clock)
+    }
+
+    pub fn of(store: Arc<dyn Store>, clock: Clock) -> Self {
+        Self { store, clock, _ground: None }
+    }
+
+    fn on(self, server: Arc<Server>) -> Self {
+        Self { _ground: Some(server), ..self }
     }
 
     pub fn now(&self) -> Time {
@@ -121,6 +145,12 @@ impl Session<'_> {
     pub async fn touch(&self, now: Time) -> bool {
         self.home.store.touch(self.handle, self.birth, now).await.unwrap()
     }
+}
+
+/// With time to spare: what is tested here is what is answered, not how soon.
+pub fn redis_config(url: &str) -> config::Store {
+    let timeout = config::Period::secs(10);
+    config::Store { kind: config::StoreKind::Redis, url: Some(url.to_owned().into()), timeout, ..Default::default() }
 }
 
 pub fn clock() -> Clock {

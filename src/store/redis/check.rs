@@ -1,0 +1,117 @@
+//! What is looked at before the first session is served.
+
+use redis::{Cmd, Value};
+use tokio::time::Instant;
+
+use super::Core;
+use super::dial::Unusable;
+use super::layout::Keys;
+use super::link::{Failure, Line};
+use super::script::Scripts;
+
+/// Tries every command that will be needed, and warns of settings under which sessions can be lost.
+///
+/// # Errors
+/// The user may not do what is needed, named by its first command.
+pub(super) async fn check(line: &Line, core: &Core, deadline: Instant) -> Result<(), Unusable> {
+    permissions(line, &core.keys, &core.scripts, deadline).await?;
+    if core.tracking {
+        tracking(line, deadline).await?;
+    }
+    eviction(line, deadline).await;
+    persistence(line, deadline).await;
+    Ok(())
+}
+
+async fn permissions(line: &Line, keys: &Keys, scripts: &Scripts, deadline: Instant) -> Result<(), Unusable> {
+    let probes = keys.probes();
+    let [hash, stream, sorted, feed] = &probes;
+    let pattern = keys.every_session();
+    let plain: [&[&str]; 7] = [
+        &["HGETALL", hash],
+        &["HMGET", hash, "probe"],
+        &["XREVRANGE", stream, "+", "-", "COUNT", "1"],
+        &["XREAD", "COUNT", "1", "STREAMS", feed, "0-0"],
+        &["ZRANGE", sorted, "0", "-1"],
+        &["ZREM", sorted, "probe"],
+        &["SCAN", "0", "MATCH", &pattern, "COUNT", "1"],
+    ];
+    for words in plain {
+        if let Err(Failure::Refused(error)) = line.ask(&command(words), deadline).await
+            && error.code() == Some("NOPERM")
+        {
+            return Err(forbidden(words.first().copied().unwrap_or_default()));
+        }
+    }
+    let call = scripts.probe.call(&[hash, stream, sorted, feed], &[]);
+    match line.ask(&call.by_text, deadline).await {
+        Ok(refused) => match redis::from_redis_value::<Vec<String>>(refused).unwrap_or_default().first() {
+            Some(first) => Err(forbidden(first)),
+            None => Ok(()),
+        },
+        Err(Failure::Refused(error)) if error.code() == Some("NOPERM") => Err(forbidden("EVAL and EVALSHA")),
+        // Whatever else is the matter is found out, and told, by what comes.
+        Err(_) => Ok(()),
+    }
+}
+
+/// Nothing was read on this line, so that there is nothing to be told of in between.
+async fn tracking(line: &Line, deadline: Instant) -> Result<(), Unusable> {
+    for wanted in ["ON", "OFF"] {
+        match line.ask(&command(&["CLIENT", "TRACKING", wanted]), deadline).await {
+            Err(Failure::Refused(error)) if error.code() == Some("NOPERM") => return Err(forbidden("CLIENT TRACKING")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn command(words: &[&str]) -> Cmd {
+    let mut command = Cmd::new();
+    command.arg(words);
+    command
+}
+
+fn forbidden(what: &str) -> Unusable {
+    Unusable(format!("this user lacks the permission for {what}"))
+}
+
+async fn eviction(line: &Line, deadline: Instant) {
+    let Some(memory) = info(line, "memory", deadline).await else { return };
+    let policy = setting(&memory, "maxmemory_policy").unwrap_or("noeviction");
+    if policy != "noeviction" && setting(&memory, "maxmemory").is_some_and(|bytes| bytes != "0") {
+        tracing::warn!(
+            target: "cloakroom::store", policy,
+            "the server may evict sessions when its memory is full; maxmemory-policy noeviction keeps them",
+        );
+    }
+}
+
+async fn persistence(line: &Line, deadline: Instant) {
+    let Some(persistence) = info(line, "persistence", deadline).await else { return };
+    if setting(&persistence, "aof_enabled") != Some("0") {
+        return;
+    }
+    let snapshots = line.ask(&command(&["CONFIG", "GET", "save"]), deadline).await;
+    let snapshots: Option<Vec<String>> = snapshots.ok().and_then(pairs);
+    // Who may not ask is not warned: the server may well take snapshots.
+    if snapshots.is_some_and(|pair| pair.get(1).is_some_and(String::is_empty)) {
+        tracing::warn!(
+            target: "cloakroom::store",
+            "the server keeps nothing on disk: every session is gone when it restarts",
+        );
+    }
+}
+
+fn pairs(answer: Value) -> Option<Vec<String>> {
+    let pairs: Vec<(String, String)> = redis::from_redis_value(answer).ok()?;
+    Some(pairs.into_iter().flat_map(|(name, value)| [name, value]).collect())
+}
+
+async fn info(line: &Line, section: &str, deadline: Instant) -> Option<String> {
+    redis::from_redis_value(line.ask(&command(&["INFO", section]), deadline).await.ok()?).ok()
+}
+
+fn setting<'t>(info: &'t str, name: &str) -> Option<&'t str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}

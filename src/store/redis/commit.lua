@@ -1,0 +1,157 @@
+-- Decides one commit and writes it with its audit record, all or nothing: the rules of `store::apply`, in order.
+--
+-- KEYS: the session's hash, its trail. ARGV: the commit as JSON. Time is the caller's, never the server's.
+-- Numbers are doubles here, exact for every time and count there will be; what is only kept stays text.
+local session, trail = KEYS[1], KEYS[2]
+local c = cjson.decode(ARGV[1])
+
+local flat = redis.call('HGETALL', session)
+local h = {}
+for i = 1, #flat, 2 do h[flat[i]] = flat[i + 1] end
+
+local function text(number) return string.format('%.0f', number) end
+
+local function number(name)
+  local digits = h[name] and string.match(h[name], '^%d+$')
+  return digits and tonumber(digits)
+end
+
+local function numbers(names)
+  for _, name in ipairs(names) do
+    if not number(name) then return false end
+  end
+  return true
+end
+
+-- What stands here, by the caller's clock: what is over counts as absent.
+local living, revoked = false, false
+if #flat > 0 then
+  if not h['@birth'] or not numbers({'@seq'}) then return {'damaged'} end
+  if h['@revoked_at'] then
+    if not numbers({'@revoked_at', '@until'}) then return {'damaged'} end
+    revoked = c.now < number('@until')
+  else
+    local proven = h['@secret'] or (h['@issuer'] and h['@subject'])
+    local whole = {'@schema', '@revision', '@created_at', '@last_active', '@ends_at', '@idle', '@touch_interval'}
+    if not proven or not numbers(whole) then return {'damaged'} end
+    local idle = number('@last_active') + number('@idle') + number('@touch_interval')
+    living = c.now < math.min(idle, number('@ends_at'))
+  end
+end
+
+local user = living and h['@user'] or ''
+
+-- A commit that was applied is answered as it was then, before any check.
+if living or revoked then
+  for id, revision, seq in string.gmatch(h['@recent'] or '', '(%S+):(%d+):(%d+)') do
+    if id == c.id then return {'again', revision, seq, h['@birth'], user, user, h['@ends_at'] or ''} end
+  end
+end
+
+if c.effect == 'create' then
+  if living then return {'exists'} end
+  if revoked then return {'revoked'} end
+else
+  if revoked then return {'revoked'} end
+  if not living then return {'not-found'} end
+  if c.birth and c.birth ~= h['@birth'] then return {'conflict', 'birth'} end
+end
+
+local revision, seq = c.revision, c.seq
+local writes_fields = false
+if c.effect ~= 'create' then
+  revision, seq = number('@revision'), number('@seq') + 1
+end
+
+if c.effect == 'change' then
+  -- `If-Match` names the revision before the exchange's own head was committed.
+  local only_own_since = c.own == revision and revision - 1 == c.if_match
+  if c.if_match and c.if_match ~= revision and not only_own_since then return {'conflict', 'revision'} end
+  local function by_another(path)
+    local at = number('@revision:' .. path) or 0
+    return at > c.base and at ~= c.own
+  end
+  for _, field in ipairs(c.set) do
+    if by_another(field[1]) then return {'conflict', 'field', field[1]} end
+  end
+  for _, path in ipairs(c.unset) do
+    if by_another(path) then return {'conflict', 'field', path} end
+  end
+  if c.rotate and c.rotate.current ~= h['@secret'] then return {'secret-changed'} end
+  writes_fields = #c.set + #c.unset > 0
+  local raises = c.schema and c.schema > number('@schema')
+  local moves = c.user and c.user ~= user
+  if not (writes_fields or raises or moves or c.rotate or c.stands_until) then return {'unchanged', text(revision)} end
+  if writes_fields then revision = revision + 1 end
+elseif c.effect == 'reseal' then
+  for _, value in ipairs(c.values) do
+    if h[value[1]] ~= value[2] then return {'conflict', 'field', value[1]} end
+  end
+end
+
+-- The record first: it is what the server may refuse for want of memory, and then nothing is written at all.
+local newest = redis.call('XREVRANGE', trail, '+', '-', 'COUNT', 1)
+local position = 1
+if newest[1] then
+  position = tonumber(string.match(newest[1][1], '^%d+')) + 1
+else
+  redis.call('DEL', trail)
+end
+local record = c.draft .. ',"seq":' .. text(seq) .. ',"revision":' .. text(revision) .. '}'
+redis.call('XADD', trail, 'MAXLEN', '=', c.keep, text(position) .. '-0', 'record', record)
+
+local recent = {}
+if c.effect == 'create' then
+  redis.call('DEL', session)
+  for i = 1, #c.hash, 2 do redis.call('HSET', session, c.hash[i], c.hash[i + 1]) end
+else
+  for one in string.gmatch(h['@recent'] or '', '%S+') do recent[#recent + 1] = one end
+end
+while #recent >= c.remember do table.remove(recent, 1) end
+recent[#recent + 1] = c.id .. ':' .. text(revision) .. ':' .. text(seq)
+recent = table.concat(recent, ' ')
+
+-- Sets how long a key stands from now on; by the server's own clock, but only the length counts.
+local function stands(key, millis)
+  redis.call('PEXPIRE', key, text(math.max(1, math.min(millis, 1e14))))
+end
+
+if c.stands_until then
+  redis.call('DEL', session)
+  redis.call('HSET', session, '@birth', h['@birth'], '@revoked_at', text(c.now), '@until', c.stands_until,
+    '@seq', text(seq), '@recent', recent)
+  stands(session, tonumber(c.stands_until) - c.now)
+  stands(trail, c.retain)
+  return {'done', text(revision), text(seq), h['@birth'], user, '', ''}
+end
+
+local now_user = user
+if c.effect == 'create' then
+  now_user = c.user
+elseif c.effect == 'change' then
+  for _, path in ipairs(c.unset) do
+    redis.call('HDEL', session, path)
+    redis.call('HSET', session, '@revision:' .. path, text(revision))
+  end
+  for _, field in ipairs(c.set) do
+    redis.call('HSET', session, field[1], field[2], '@revision:' .. field[1], text(revision))
+  end
+  if c.schema and c.schema > number('@schema') then redis.call('HSET', session, '@schema', text(c.schema)) end
+  if c.user then
+    now_user = c.user
+    if c.user == '' then redis.call('HDEL', session, '@user') else redis.call('HSET', session, '@user', c.user) end
+  end
+  if c.rotate then
+    redis.call('HSET', session, '@secret', c.rotate.next, '@previous', c.rotate.current,
+      '@previous_until', c.rotate.grace_until)
+  end
+elseif c.effect == 'reseal' then
+  for _, value in ipairs(c.values) do redis.call('HSET', session, value[1], value[3]) end
+end
+redis.call('HSET', session, '@revision', text(revision), '@seq', text(seq), '@recent', recent)
+
+local times = redis.call('HMGET', session, '@last_active', '@idle', '@touch_interval', '@ends_at', '@birth')
+local dead_at = math.min(tonumber(times[1]) + tonumber(times[2]) + tonumber(times[3]), tonumber(times[4]))
+stands(session, dead_at - c.now)
+stands(trail, dead_at - c.now + c.retain)
+return {'done', text(revision), text(seq), times[5], user, now_user, times[4]}

@@ -1,0 +1,122 @@
+//! The feed of revocations: added to, read whole, and followed on a connection of its own.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use tokio::time::Instant;
+
+use super::Core;
+use super::link::Line;
+use crate::clock::Time;
+use crate::store::{Revocation, Revoked, StoreError};
+
+/// How long the server waits for something to tell; its answer proves that there was nothing before.
+const BLOCK: Duration = Duration::from_millis(400);
+
+/// How long an answer may take beyond that.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Entries that are read at once.
+const PAGE: usize = 1000;
+
+/// Before every entry.
+const BEGINNING: &str = "0-0";
+
+/// An entry of the feed: its place, and its fields.
+type Item = (String, HashMap<Vec<u8>, Vec<u8>>);
+
+impl Core {
+    pub(super) async fn add_to_feed(&self, revocation: &Revocation, deadline: Instant) -> Result<(), StoreError> {
+        let unwritable = |_| StoreError::Unavailable("a revocation could not be written as JSON".into());
+        let text = serde_json::to_string(revocation).map_err(unwritable)?;
+        let (until, now) = (revocation.until.0.to_string(), self.clock.now().0.to_string());
+        let call = self.scripts.revoke.call(&[&self.keys.feed()], &[&text, &until, &now]);
+        self.writes.call(&call, deadline).await?;
+        Ok(())
+    }
+
+    /// The whole feed, oldest first, without what has ended.
+    pub(super) async fn whole_feed(&self, now: Time) -> Result<Vec<Revocation>, StoreError> {
+        let mut revocations = Vec::new();
+        let mut last = BEGINNING.to_owned();
+        loop {
+            let items = items(self.writes.ask(&self.next(&last, None), self.deadline()).await?)?;
+            let more = items.len() == PAGE;
+            for (id, fields) in items {
+                revocations.extend(read(&id, &fields).filter(|revocation| now < revocation.until));
+                last = id;
+            }
+            if !more {
+                return Ok(revocations);
+            }
+        }
+    }
+
+    /// Reads the feed from its beginning, and then what is added, for as long as the line holds.
+    ///
+    /// From the beginning each time: what was missed while there was no line is not known to be all that is new.
+    pub(super) async fn follow(&self, line: &Line) {
+        let mut last = BEGINNING.to_owned();
+        loop {
+            let asked_at = Instant::now();
+            let answer = line.ask(&self.next(&last, Some(BLOCK)), asked_at + BLOCK + PATIENCE).await;
+            let items = match answer.map_err(StoreError::from).and_then(items) {
+                Ok(items) => items,
+                Err(error) => return complain(&error),
+            };
+            let more = items.len() == PAGE;
+            for (id, fields) in items {
+                read(&id, &fields).iter().for_each(|revocation| self.hear_of(revocation));
+                last = id;
+            }
+            if !more {
+                self.feed.prove(line, asked_at);
+            }
+        }
+    }
+
+    fn next(&self, last: &str, block: Option<Duration>) -> Cmd {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(PAGE);
+        if let Some(block) = block {
+            command.arg("BLOCK").arg(block.as_millis() as u64);
+        }
+        command.arg("STREAMS").arg(self.keys.feed()).arg(last);
+        command
+    }
+
+    fn hear_of(&self, revocation: &Revocation) {
+        if self.clock.now() >= revocation.until {
+            return;
+        }
+        if let Revoked::Session { handle, .. } = revocation.of {
+            self.cache.forget(handle);
+        }
+        let listener = self.listener.load_full();
+        listener.iter().for_each(|listener| listener.0(revocation));
+    }
+}
+
+/// Nothing to read is told as nil.
+fn items(answer: Value) -> Result<Vec<Item>, StoreError> {
+    let unreadable = |_| StoreError::Unavailable("the feed of revocations cannot be read".into());
+    let streams: Option<HashMap<String, Vec<Item>>> = redis::from_redis_value(answer).map_err(unreadable)?;
+    Ok(streams.unwrap_or_default().into_values().flatten().collect())
+}
+
+/// What cannot be read is passed over, for a newer sidecar may have written it; it is told all the same.
+fn read(id: &str, fields: &HashMap<Vec<u8>, Vec<u8>>) -> Option<Revocation> {
+    let revocation = fields.get(&b"revocation"[..]).and_then(|text| serde_json::from_slice(text).ok());
+    if revocation.is_none() {
+        tracing::error!(target: "cloakroom::store", entry = id, "an entry of the feed of revocations cannot be read");
+    }
+    revocation
+}
+
+/// A line that broke is told elsewhere.
+fn complain(error: &StoreError) {
+    if let StoreError::Unavailable(_) = error {
+        tracing::error!(target: "cloakroom::store", %error, "the feed of revocations cannot be followed");
+    }
+}

@@ -1,0 +1,228 @@
+//! The keys of an environment, and a session's hash.
+//!
+//! A field stands under its path, everything else under names that no path can have: they begin with `@`.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::value::{Error, StrDeserializer};
+
+use crate::clock::Time;
+use crate::handle::{Birth, CommitId, Handle, SecretHash, UserKey};
+use crate::store::{Entry, PreviousSecret, Proof, Recent, Record, Stored, Tombstone};
+
+const BIRTH: &str = "@birth";
+const SCHEMA: &str = "@schema";
+const REVISION: &str = "@revision";
+const SEQ: &str = "@seq";
+const SECRET: &str = "@secret";
+const PREVIOUS: &str = "@previous";
+const PREVIOUS_UNTIL: &str = "@previous_until";
+const ISSUER: &str = "@issuer";
+const SUBJECT: &str = "@subject";
+const USER: &str = "@user";
+const CREATED_AT: &str = "@created_at";
+const LAST_ACTIVE: &str = "@last_active";
+const ENDS_AT: &str = "@ends_at";
+const IDLE: &str = "@idle";
+const TOUCH_INTERVAL: &str = "@touch_interval";
+const RECENT: &str = "@recent";
+const REVOKED_AT: &str = "@revoked_at";
+const UNTIL: &str = "@until";
+/// What begins the name of a field's revision, kept for fields that were unset too.
+const REVISION_OF: &str = "@revision:";
+
+/// The keys of one environment. No environment's name has a colon, so that no two meet.
+#[derive(Debug)]
+pub(super) struct Keys(String);
+
+impl Keys {
+    pub fn new(environment: &str) -> Self {
+        Self(environment.to_owned())
+    }
+
+    pub fn session(&self, handle: Handle) -> String {
+        format!("{}:sessions:{{{handle}}}", self.0)
+    }
+
+    /// In the same slot as the session.
+    pub fn trail(&self, handle: Handle) -> String {
+        format!("{}:audit:{{{handle}}}", self.0)
+    }
+
+    pub fn user(&self, user: UserKey) -> String {
+        format!("{}:users:{user}", self.0)
+    }
+
+    pub fn feed(&self) -> String {
+        format!("{}:revocations", self.0)
+    }
+
+    /// Keys that are tried before anything is served, and removed again: no handle is so short.
+    pub fn probes(&self) -> [String; 4] {
+        ["sessions:{ses_}", "audit:{ses_}", "users:usr_", "revocations:"].map(|name| format!("{}:{name}", self.0))
+    }
+
+    /// A pattern for the keys of all sessions.
+    pub fn every_session(&self) -> String {
+        format!("{}:sessions:{{ses_*}}", self.0)
+    }
+
+    /// The session whose key this is.
+    pub fn handle_in(&self, key: &[u8]) -> Option<Handle> {
+        let key = std::str::from_utf8(key).ok()?.strip_prefix(&self.0)?;
+        Handle::parse(key.strip_prefix(":sessions:{")?.strip_suffix('}')?)
+    }
+}
+
+/// A new session's names and values, one after the other.
+pub(super) fn encode(record: &Record) -> Vec<String> {
+    let mut pairs = Pairs(Vec::new());
+    for (path, stored) in &record.fields {
+        pairs.put(path, &*stored.json);
+        pairs.put(&format!("{REVISION_OF}{path}"), stored.revision);
+    }
+    for (path, revision) in &record.unset {
+        pairs.put(&format!("{REVISION_OF}{path}"), revision);
+    }
+    pairs.put(BIRTH, record.birth);
+    pairs.put(SCHEMA, record.schema);
+    match &record.proof {
+        Proof::Secret { hash, previous } => {
+            pairs.put(SECRET, hash_text(hash));
+            if let Some(before) = previous {
+                pairs.put(PREVIOUS, hash_text(&before.hash));
+                pairs.put(PREVIOUS_UNTIL, before.until.0);
+            }
+        }
+        Proof::Token { issuer, subject } => {
+            pairs.put(ISSUER, issuer);
+            pairs.put(SUBJECT, subject);
+        }
+    }
+    if let Some(user) = record.user {
+        pairs.put(USER, user);
+    }
+    pairs.put(CREATED_AT, record.created_at.0);
+    pairs.put(LAST_ACTIVE, record.last_active.0);
+    pairs.put(ENDS_AT, record.ends_at.0);
+    pairs.put(IDLE, record.idle);
+    pairs.put(TOUCH_INTERVAL, record.touch_interval);
+    pairs.0
+}
+
+struct Pairs(Vec<String>);
+
+impl Pairs {
+    fn put(&mut self, name: &str, value: impl ToString) {
+        self.0.extend([name.to_owned(), value.to_string()]);
+    }
+}
+
+fn hash_text(hash: &SecretHash) -> String {
+    match serde_json::to_value(hash) {
+        Ok(serde_json::Value::String(text)) => text,
+        // A hash is always a string; should that ever change, this one matches no secret.
+        _ => String::new(),
+    }
+}
+
+/// What a session's hash says; none if it is not one that cloakroom wrote.
+pub(super) fn decode(hash: HashMap<String, String>) -> Option<Entry> {
+    let hash = Hash(hash);
+    if hash.0.contains_key(REVOKED_AT) { tombstone(&hash).map(Entry::Revoked) } else { record(hash).map(Entry::Living) }
+}
+
+fn tombstone(hash: &Hash) -> Option<Tombstone> {
+    Some(Tombstone {
+        birth: Birth::parse(hash.text(BIRTH)?)?,
+        revoked_at: hash.time(REVOKED_AT)?,
+        until: hash.time(UNTIL)?,
+        seq: hash.number(SEQ)?,
+        recent: hash.recent()?,
+    })
+}
+
+fn record(hash: Hash) -> Option<Record> {
+    let user = match hash.text(USER) {
+        Some(text) => Some(UserKey::parse(text)?),
+        None => None,
+    };
+    let (proof, recent) = (hash.proof()?, hash.recent()?);
+    let mut record = Record {
+        birth: Birth::parse(hash.text(BIRTH)?)?,
+        schema: hash.text(SCHEMA)?.parse().ok()?,
+        revision: hash.number(REVISION)?,
+        seq: hash.number(SEQ)?,
+        proof,
+        user,
+        created_at: hash.time(CREATED_AT)?,
+        last_active: hash.time(LAST_ACTIVE)?,
+        ends_at: hash.time(ENDS_AT)?,
+        idle: hash.number(IDLE)?,
+        touch_interval: hash.number(TOUCH_INTERVAL)?,
+        fields: BTreeMap::new(),
+        unset: BTreeMap::new(),
+        recent,
+    };
+    hash.fields_into(&mut record)?;
+    Some(record)
+}
+
+struct Hash(HashMap<String, String>);
+
+impl Hash {
+    fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.text(name)?.parse().ok()
+    }
+
+    fn time(&self, name: &str) -> Option<Time> {
+        self.number(name).map(Time)
+    }
+
+    fn secret(&self, name: &str) -> Option<SecretHash> {
+        SecretHash::deserialize(StrDeserializer::<Error>::new(self.text(name)?)).ok()
+    }
+
+    fn proof(&self) -> Option<Proof> {
+        if let (Some(issuer), Some(subject)) = (self.text(ISSUER), self.text(SUBJECT)) {
+            return Some(Proof::Token { issuer: issuer.to_owned(), subject: subject.to_owned() });
+        }
+        let previous = match self.text(PREVIOUS) {
+            Some(_) => Some(PreviousSecret { hash: self.secret(PREVIOUS)?, until: self.time(PREVIOUS_UNTIL)? }),
+            None => None,
+        };
+        Some(Proof::Secret { hash: self.secret(SECRET)?, previous })
+    }
+
+    fn recent(&self) -> Option<VecDeque<Recent>> {
+        let one = |text: &str| {
+            let mut parts = text.split(':');
+            let id = CommitId::parse(parts.next()?)?;
+            Some(Recent { id, revision: parts.next()?.parse().ok()?, seq: parts.next()?.parse().ok()? })
+        };
+        self.text(RECENT).unwrap_or_default().split_ascii_whitespace().map(one).collect()
+    }
+
+    /// A value without a revision was put there by somebody else, and counts as never changed.
+    fn fields_into(self, record: &mut Record) -> Option<()> {
+        let (meta, fields): (HashMap<_, _>, HashMap<_, _>) =
+            self.0.into_iter().partition(|(name, _)| name.starts_with('@'));
+        for (path, json) in fields {
+            let revision = meta.get(&format!("{REVISION_OF}{path}")).map_or(Some(0), |text| text.parse().ok())?;
+            record.fields.insert(path.into(), Stored { json: json.into(), revision });
+        }
+        for (name, text) in &meta {
+            let Some(path) = name.strip_prefix(REVISION_OF) else { continue };
+            if !record.fields.contains_key(path) {
+                record.unset.insert(Arc::from(path), text.parse().ok()?);
+            }
+        }
+        Some(())
+    }
+}

@@ -1,0 +1,175 @@
+//! The scripts that run on the server, and what they are asked.
+
+use std::sync::Arc;
+
+use redis::Cmd;
+use serde::Serialize;
+
+use super::layout;
+use crate::clock::Time;
+use crate::handle::{Birth, CommitId, SecretHash, UserKey};
+use crate::store::apply::REMEMBERED;
+use crate::store::{Change, Commit, Effect, Resealed, TrailBounds};
+
+/// A script, called by its digest.
+pub(super) struct Script {
+    text: &'static str,
+    digest: String,
+}
+
+impl Script {
+    fn new(text: &'static str) -> Self {
+        Self { text, digest: redis::Script::new(text).get_hash().to_owned() }
+    }
+
+    pub fn call(&self, keys: &[&str], arguments: &[&str]) -> Call {
+        Call {
+            by_digest: command("EVALSHA", &self.digest, keys, arguments),
+            by_text: command("EVAL", self.text, keys, arguments),
+        }
+    }
+}
+
+fn command(name: &str, script: &str, keys: &[&str], arguments: &[&str]) -> Cmd {
+    let mut command = redis::cmd(name);
+    command.arg(script).arg(keys.len()).arg(keys).arg(arguments);
+    command
+}
+
+/// A call of a script; by its text where the server does not know it, which has it know it from then on.
+pub(super) struct Call {
+    pub by_digest: Cmd,
+    pub by_text: Cmd,
+}
+
+/// All scripts there are.
+pub(super) struct Scripts {
+    pub commit: Script,
+    pub touch: Script,
+    pub list: Script,
+    pub revoke: Script,
+    pub probe: Script,
+}
+
+impl Scripts {
+    pub fn new() -> Self {
+        Self {
+            commit: Script::new(include_str!("commit.lua")),
+            touch: Script::new(include_str!("touch.lua")),
+            list: Script::new(include_str!("list.lua")),
+            revoke: Script::new(include_str!("revoke.lua")),
+            probe: Script::new(include_str!("probe.lua")),
+        }
+    }
+}
+
+/// A commit, as its script reads it. What the script only keeps is text, so that no digit is lost.
+#[derive(Serialize)]
+struct Asked<'a> {
+    id: CommitId,
+    now: Time,
+    draft: &'a str,
+    keep: u32,
+    retain: u128,
+    remember: usize,
+    effect: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    birth: Option<Birth>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stands_until: Option<String>,
+    #[serde(flatten)]
+    detail: Detail<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Detail<'a> {
+    None {},
+    Create { hash: Vec<String>, revision: u64, seq: u64, user: String },
+    Change(Box<ChangeAsked<'a>>),
+    Reseal { values: Vec<[&'a str; 3]> },
+}
+
+#[derive(Serialize)]
+struct ChangeAsked<'a> {
+    base: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    own: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    if_match: Option<u64>,
+    set: &'a [(Arc<str>, Arc<str>)],
+    unset: &'a [Arc<str>],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<u32>,
+    /// Nobody, if empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotate: Option<RotateAsked>,
+}
+
+#[derive(Serialize)]
+struct RotateAsked {
+    current: SecretHash,
+    next: SecretHash,
+    grace_until: String,
+}
+
+/// The commit as JSON; none if it cannot be written so, which no commit is.
+pub(super) fn asked(commit: &Commit, bounds: TrailBounds) -> Option<String> {
+    let (effect, birth, stands_until, detail) = parts(&commit.effect);
+    let asked = Asked {
+        id: commit.id,
+        now: commit.now,
+        draft: &commit.record.0,
+        keep: bounds.keep,
+        retain: bounds.retain.as_millis(),
+        remember: REMEMBERED,
+        effect,
+        birth,
+        stands_until: stands_until.map(|time| time.0.to_string()),
+        detail,
+    };
+    serde_json::to_string(&asked).ok()
+}
+
+fn parts(effect: &Effect) -> (&'static str, Option<Birth>, Option<Time>, Detail<'_>) {
+    match effect {
+        Effect::Create(record) => {
+            let (hash, user) = (layout::encode(record), user_text(record.user));
+            ("create", None, None, Detail::Create { hash, revision: record.revision, seq: record.seq, user })
+        }
+        Effect::Change(change) => ("change", Some(change.base.birth), change.end, change_asked(change)),
+        Effect::Revoke { birth, until } => ("revoke", *birth, Some(*until), Detail::None {}),
+        Effect::Note { birth } => ("note", Some(*birth), None, Detail::None {}),
+        Effect::Reseal { birth, values } => {
+            ("reseal", Some(*birth), None, Detail::Reseal { values: values.iter().map(resealed).collect() })
+        }
+    }
+}
+
+fn resealed(value: &Resealed) -> [&str; 3] {
+    [&value.path, &value.before, &value.after]
+}
+
+fn change_asked(change: &Change) -> Detail<'_> {
+    let rotate = change.rotate.as_ref().map(|rotate| RotateAsked {
+        current: rotate.current,
+        next: rotate.next,
+        grace_until: rotate.grace_until.0.to_string(),
+    });
+    Detail::Change(Box::new(ChangeAsked {
+        base: change.base.revision,
+        own: change.base.own,
+        if_match: change.if_match,
+        set: &change.set,
+        unset: &change.unset,
+        schema: change.schema,
+        user: change.user.map(user_text),
+        rotate,
+    }))
+}
+
+fn user_text(user: Option<UserKey>) -> String {
+    user.map(|user| user.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,177 @@
+//! Commits, touches, and what follows a commit in other slots.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use redis::Value;
+use tokio::time::{Instant, interval};
+
+use super::link::Failure;
+use super::read::{damaged, of_session};
+use super::{Core, script};
+use crate::clock::Time;
+use crate::handle::{Birth, Handle, UserKey};
+use crate::store::{Commit, Conflict, Effect, Outcome, Revocation, Revoked, StoreError};
+
+/// How long a touch stands for others: less than any touch interval.
+const TOUCH_STANDS: Duration = Duration::from_secs(1);
+
+/// Revocations that wait to be told; a server that takes commits and no revocations for so long is beyond help.
+const OWED: usize = 4096;
+
+/// How often it is tried to tell them.
+const PAY: Duration = Duration::from_millis(400);
+
+impl Core {
+    pub(super) async fn commit(self: Arc<Self>, commit: Commit) -> Result<Outcome, StoreError> {
+        let (handle, deadline) = (commit.handle, self.deadline());
+        let unwritable = || StoreError::Unavailable("a commit could not be written as JSON".into());
+        let asked = script::asked(&commit, self.bounds).ok_or_else(unwritable)?;
+        let keys = [self.keys.session(handle), self.keys.trail(handle)];
+        let call = self.scripts.commit.call(&[&keys[0], &keys[1]], &[&asked]);
+        let answer = self.writes.call(&call, deadline).await;
+        // What is kept is older than the answer. Where that is lost, the server tells the reads' line of the change.
+        if answer.is_ok() {
+            self.cache.forget(handle);
+        }
+        self.touched.remove(&handle);
+        let (answer, was_lost) = answer.map_err(|failure| match failure {
+            Failure::Unanswered => StoreError::Unknown,
+            failure => of_session(handle, failure),
+        })?;
+        let words: Vec<String> = redis::from_redis_value(answer).map_err(|_| StoreError::Unknown)?;
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        self.settle(&commit, &words, was_lost, deadline).await
+    }
+
+    /// What was lost was never told, and is told whole now; what a caller asks for again was told before.
+    async fn settle(
+        &self,
+        commit: &Commit,
+        words: &[&str],
+        was_lost: bool,
+        deadline: Instant,
+    ) -> Result<Outcome, StoreError> {
+        match *words {
+            [done @ ("done" | "again"), revision, seq, birth, was, is, ends_at] => {
+                let (revision, seq) = (number(revision)?, number(seq)?);
+                self.follow_up(commit, (birth, was, is, ends_at), deadline).await?;
+                let record = (done == "done" || was_lost).then(|| commit.record.complete(seq, revision));
+                Ok(Outcome::Done { revision, seq, record })
+            }
+            ["unchanged", revision] => Ok(Outcome::Unchanged { revision: number(revision)? }),
+            ["conflict", "birth"] => Ok(Outcome::Conflict(Conflict::Birth)),
+            ["conflict", "revision"] => Ok(Outcome::Conflict(Conflict::Revision)),
+            ["conflict", "field", path] => Ok(Outcome::Conflict(Conflict::Field(path.into()))),
+            ["not-found"] => Ok(Outcome::NotFound),
+            ["revoked"] => Ok(Outcome::Revoked),
+            ["exists"] => Ok(Outcome::Exists),
+            ["secret-changed"] => Ok(Outcome::SecretChanged),
+            ["damaged"] => Err(damaged(commit.handle)),
+            _ => Err(StoreError::Unknown),
+        }
+    }
+
+    /// What cannot be in the commit's own step, since it is in another slot: the feed and the index of users.
+    async fn follow_up(
+        &self,
+        commit: &Commit,
+        (birth, was, is, ends_at): (&str, &str, &str, &str),
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        if let (Some(until), Some(birth)) = (ends(&commit.effect), Birth::parse(birth)) {
+            let of = Revoked::Session { handle: commit.handle, birth };
+            self.announce(Revocation { of, until }, deadline).await?;
+        }
+        let moves = was != is || matches!(commit.effect, Effect::Create(_));
+        if moves && let Err(error) = self.list(commit, (was, is, ends_at), deadline).await {
+            // The index only lists, and is put right when it is used.
+            tracing::warn!(target: "cloakroom::store", session = %commit.handle, %error, "the index of users lags");
+        }
+        Ok(())
+    }
+
+    /// Tells the other sidecars of a tombstone that stands already; if not now, then as soon as it can be told.
+    async fn announce(&self, revocation: Revocation, deadline: Instant) -> Result<(), StoreError> {
+        let told = self.add_to_feed(&revocation, deadline).await;
+        if told.is_err() {
+            let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+            if owed.len() < OWED {
+                owed.push(revocation);
+            }
+        }
+        // The session is revoked; only not everywhere yet.
+        told.map_err(|_| StoreError::Unknown)
+    }
+
+    /// Tells what could not be told, for as long as the store is open.
+    pub(super) async fn pay(&self) {
+        let mut beats = interval(PAY);
+        loop {
+            beats.tick().await;
+            let next = self.owed.lock().unwrap_or_else(PoisonError::into_inner).first().cloned();
+            let Some(next) = next else { continue };
+            if self.add_to_feed(&next, self.deadline()).await.is_ok() {
+                self.owed.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != next);
+                beats.reset_immediately();
+            }
+        }
+    }
+
+    async fn list(
+        &self,
+        commit: &Commit,
+        (was, is, ends_at): (&str, &str, &str),
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        let handle = commit.handle.to_string();
+        if let Some(user) = UserKey::parse(was).filter(|_| was != is) {
+            let mut command = redis::cmd("ZREM");
+            command.arg(self.keys.user(user)).arg(&handle);
+            self.writes.ask(&command, deadline).await?;
+        }
+        if let Some(user) = UserKey::parse(is) {
+            let now = commit.now.0.to_string();
+            let call = self.scripts.list.call(&[&self.keys.user(user)], &[&handle, ends_at, &now]);
+            self.writes.call(&call, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Many that ask at once, or within a second, touch once.
+    pub(super) async fn touch(&self, handle: Handle, birth: Birth, now: Time) -> Result<bool, StoreError> {
+        if self.touched.get(&handle).is_some_and(|(of, at)| of == birth && now < at.plus(TOUCH_STANDS)) {
+            return Ok(true);
+        }
+        self.touched.insert(handle, (birth, now));
+        let keys = [self.keys.session(handle), self.keys.trail(handle)];
+        let (birth, now) = (birth.to_string(), now.0.to_string());
+        let retain = self.bounds.retain.as_millis().to_string();
+        let call = self.scripts.touch.call(&[&keys[0], &keys[1]], &[&birth, &now, &retain]);
+        let answer = self.writes.call(&call, self.deadline()).await.map(|(value, _)| value);
+        if !matches!(answer, Ok(Value::Int(1))) {
+            self.touched.remove(&handle);
+        }
+        match answer.map_err(|failure| of_session(handle, failure))? {
+            Value::Int(1) => {
+                self.cache.forget(handle);
+                Ok(true)
+            }
+            Value::Int(0) => Ok(false),
+            _ => Err(damaged(handle)),
+        }
+    }
+}
+
+/// Until when the tombstone stands that a commit leaves, if it does.
+fn ends(effect: &Effect) -> Option<Time> {
+    match effect {
+        Effect::Change(change) => change.end,
+        Effect::Revoke { until, .. } => Some(*until),
+        Effect::Create(_) | Effect::Note { .. } | Effect::Reseal { .. } => None,
+    }
+}
+
+fn number(text: &str) -> Result<u64, StoreError> {
+    text.parse().map_err(|_| StoreError::Unknown)
+}

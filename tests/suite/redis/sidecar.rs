@@ -1,0 +1,160 @@
+//! Whole sidecars on one server.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Instant;
+
+use cloakroom::keyring::Keyring;
+use serde_json::json;
+
+use super::*;
+use crate::binary::Binary;
+use crate::house::{Answer, Gate, House, Plan};
+use crate::redis_server::wait_for;
+use crate::store::fixture::SECOND;
+
+/// What sidecars of one fleet share.
+struct Fleet {
+    server: Arc<Server>,
+    environment: String,
+    folder: tempfile::TempDir,
+}
+
+impl Fleet {
+    fn new(server: Arc<Server>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let keyring = folder.path().join("keyring.json");
+        Keyring::load_or_create(&keyring, Duration::ZERO, Clock::system().now()).unwrap();
+        Self { server, environment: environment(), folder }
+    }
+
+    fn house(&self) -> House {
+        Plan::new().redis(&self.server.url(), &self.environment, &self.folder.path().join("keyring.json")).open()
+    }
+
+    /// A file for the program itself.
+    fn file(&self, url: &str) -> std::path::PathBuf {
+        let text = format!(
+            "version: 1
+environment: {}
+listeners: [{{ address: '127.0.0.1:0' }}]
+admin: {{ address: '127.0.0.1:0' }}
+status: {{ address: '127.0.0.1:0' }}
+store: {{ kind: redis, url: '{url}' }}
+keyring: {{ path: ./keyring.json }}
+session: {{ schema: {{ version: 1, fields: {{ step: {{ type: integer }} }} }} }}
+routes: [{{ name: a, upstream: 'http://127.0.0.1:9' }}]
+",
+            self.environment
+        );
+        let path = self.folder.path().join("cloakroom.yaml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+#[test]
+fn session_of_one_sidecar_is_every_sidecars() {
+    let fleet = Fleet::new(Server::shared());
+    let (first, second) = (fleet.house(), fleet.house());
+    let guest = first.guest(json!({ "user_id": "u-1", "email": "ada@example.com" }));
+    second.backend.next(Answer::set("step=7"));
+    second.get("/chat").cookie(&guest).send().passed();
+    let begun = Instant::now();
+    first.until("the other's write", || first.revision(&guest) == 2);
+    assert!(begun.elapsed() < SECOND);
+    assert_eq!(first.resolved(&guest, "email"), second.resolved(&guest, "email"));
+}
+
+#[test]
+fn revocation_by_one_sidecar_closes_the_streams_of_another_within_a_second() {
+    let fleet = Fleet::new(Server::shared());
+    let (first, second) = (fleet.house(), fleet.house());
+    for by_user in [false, true] {
+        let guest = first.guest(json!({ "user_id": "u-1" }));
+        let gate = Gate::closed();
+        second.backend.next(Answer::ok().body("begun").wait(&gate));
+        let stream = second.get("/chat").cookie(&guest).start();
+        let begun = Instant::now();
+        if by_user {
+            first.revoke_user("u-1")
+        } else {
+            first.revoke(&guest)
+        }
+        assert!(stream.breaks_off());
+        assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+        second.get("/chat").cookie(&guest).send().is(401, "session-revoked");
+    }
+}
+
+#[test]
+fn hanging_server_is_an_outage_and_no_logout() {
+    let fleet = Fleet::new(Server::start());
+    let house = fleet.house();
+    let guest = house.guest(json!({}));
+    house.get("/chat").cookie(&guest).send().passed();
+    fleet.server.freeze();
+    let begun = Instant::now();
+    let mut codes = Vec::new();
+    while begun.elapsed() < 2 * SECOND {
+        codes.push(house.get("/chat").cookie(&guest).send().status);
+    }
+    fleet.server.thaw();
+    assert!(codes.contains(&503) && codes.iter().all(|code| [200, 503].contains(code)), "{codes:?}");
+    let thawed = Instant::now();
+    house.until("recovery", || house.get("/chat").cookie(&guest).send().status == 200);
+    assert!(thawed.elapsed() < 2 * SECOND, "{:?}", thawed.elapsed());
+}
+
+fn ready(admin: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn sidecar_is_ready_once_its_server_is() {
+    let fleet = Fleet::new(Server::start());
+    fleet.server.kill();
+    let binary = Binary::serve(&fleet.file(&fleet.server.url()));
+    let answer = ready(binary.admin);
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("the connection was refused"), "{answer}");
+    fleet.server.revive();
+    wait_for("readiness", || ready(binary.admin).starts_with("HTTP/1.1 200").then_some(()));
+    assert_eq!(binary.terminate(), Some(0));
+}
+
+#[test]
+fn published_example_starts() {
+    let fleet = Fleet::new(Server::start_with(&["--user", "cloakroom", "on", ">shared-secret", "~shop:*", "+@all"]));
+    std::fs::write(fleet.folder.path().join("secret"), "shared-secret").unwrap();
+    let text = include_str!("../../../config/redis.yaml")
+        .replace("redis:6379", &format!("127.0.0.1:{}", fleet.server.port))
+        .replace("/keys/keyring.json", "./keyring.json")
+        .replace("${env:CLOAKROOM_REDIS_PASSWORD}", "${file:secret}")
+        .replace("token: ${env:CLOAKROOM_ADMIN_TOKEN}", "address: '127.0.0.1:0'");
+    let listeners = "listeners: [{ address: '127.0.0.1:0' }]\nstatus: { address: '127.0.0.1:0' }\n";
+    let path = fleet.folder.path().join("cloakroom.yaml");
+    std::fs::write(&path, format!("{text}{listeners}")).unwrap();
+    let binary = Binary::serve(&path);
+    wait_for("readiness", || ready(binary.admin).starts_with("HTTP/1.1 200").then_some(()));
+}
+
+#[test]
+fn wrong_password_ends_the_program_with_one_line() {
+    let fleet = Fleet::new(Server::start_with(&["--requirepass", "right-password"]));
+    let path = fleet.file(&format!("redis://127.0.0.1:{}/0", fleet.server.port));
+    let output = Binary::run(&["run", "--config", &text(&path)]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<_> = said.lines().filter(|line| !line.starts_with('{')).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert!(lines[0].contains("store.url: the server asks for a password"), "{said}");
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
