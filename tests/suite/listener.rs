@@ -178,3 +178,31 @@ fn a_body_is_passed_on_as_it_comes() {
     client.rest();
     house.close();
 }
+
+#[test]
+fn a_connection_without_a_first_byte_is_closed_in_its_time() {
+    let house = Plan::new().listener("limits: { first_byte: 200ms, head_time: 60s }").open();
+    let begun = std::time::Instant::now();
+    assert_eq!(house.raw("").rest(), "");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    house.close();
+}
+
+#[test]
+fn a_malformed_body_is_the_clients_fault_and_not_the_backends() {
+    let house = House::new();
+    let post = "POST /public HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for body in ["ZZ\r\n", "2\r\nhi\r\nZZ\r\n"] {
+        assert_eq!(house.raw_status(&format!("{post}{body}")), Some(400), "{body:?}");
+    }
+    house.close();
+}
+
+#[test]
+fn what_comes_without_a_host_goes_with_one() {
+    let house = House::new();
+    assert_eq!(house.raw_status("GET /public HTTP/1.0\r\n\r\n"), Some(200));
+    let host = house.backend.last().header("host").map(str::to_owned);
+    assert!(host.is_some_and(|host| host.starts_with("127.0.0.1:")));
+    house.close();
+}

@@ -127,3 +127,30 @@ fn connect_and_trace_are_refused() {
     assert_eq!(house.backend.count(), 0);
     house.close();
 }
+
+#[test]
+fn a_path_that_another_reading_would_send_elsewhere_is_400() {
+    let house = House::new();
+    for path in ["/ch%61t", "/%63hat/x", "//chat", "/chat;x=1", "/public/..%3b/chat", "/pub%6cic"] {
+        let status = house.raw_status(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(status, Some(400), "{path}");
+    }
+    assert_eq!(house.backend.count(), 0);
+    // Where every reading leads to the same route, it is the client's to spell.
+    house.get("/public/%61//b;c=1").send().passed();
+    assert_eq!(house.backend.last().target, "/public/%61//b;c=1");
+    house.close();
+}
+
+#[test]
+fn the_roots_dot_does_not_lead_around_a_host() {
+    let plan = Plan::new()
+        .route("name: closed, match: { host: adm.example }, upstream: 'http://BACKEND'")
+        .route("name: open, upstream: 'http://BACKEND', session: none");
+    let house = plan.open();
+    for host in ["adm.example", "adm.example.", "ADM.example.:80"] {
+        let status = house.raw_status(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        assert_eq!(status, Some(401), "{host}");
+    }
+    house.close();
+}

@@ -314,3 +314,13 @@ fn the_audit_trail_tells_who_and_what_but_no_content() {
     assert!(house.verify(&guest).whole);
     house.close();
 }
+
+#[test]
+fn a_string_that_looks_sealed_is_refused_and_one_that_only_begins_so_is_not() {
+    let house = House::new();
+    let guest = house.visitor();
+    sends(&house, &guest, Answer::set("notes=\"seal:v1:k1:AAAA\"")).is(502, "write-back-rejected");
+    sends(&house, &guest, Answer::set("notes=\"seal: the deal\"")).passed();
+    assert_eq!(house.field(&guest, "notes"), "seal: the deal");
+    house.close();
+}

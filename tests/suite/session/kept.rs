@@ -159,3 +159,19 @@ fn what_cannot_be_written_is_503_or_passes_where_failures_are_ignored() {
     assert_eq!(house.field(&guest, "step"), 1);
     house.close();
 }
+
+#[test]
+fn a_migration_lays_no_sealed_value_open() {
+    let old = "mail: { type: string, sensitive: true }";
+    let house = schema(1, old, "", "mail").open();
+    house.sensitive("jane@example.org");
+    let guest = house.guest(json!({ "mail": "jane@example.org" }));
+    let rename = "{ to: 2, rename: { mail: contact } }";
+    let house = house.reopen(schema(2, "contact: { type: string }", rename, "contact"));
+    house.get("/").cookie(&guest).send().passed();
+    assert_eq!(house.backend.last().header("cloakroom-context"), None);
+    let house = house.reopen(schema(2, "contact: { type: string }", rename, "contact"));
+    house.get("/").cookie(&guest).send().passed();
+    assert_eq!(house.backend.last().header("cloakroom-etag"), Some("\"2\""));
+    house.close();
+}

@@ -284,3 +284,14 @@ fn an_end_with_changes_is_one_step() {
     house.get("/chat").cookie(&guest).send().passed();
     house.close();
 }
+
+#[test]
+fn a_rotation_beside_an_end_hands_out_no_id() {
+    let house = House::new();
+    let guest = house.visitor();
+    house.backend.next(Answer::ok().header("cloakroom-end", "?1").header("cloakroom-rotate", "?1"));
+    let reply = house.get("/logout").cookie(&guest).send();
+    assert!(reply.passed().clears_cookie() && !reply.has_new_id());
+    house.get("/chat").cookie(&guest).send().is(401, "session-revoked");
+    house.close();
+}

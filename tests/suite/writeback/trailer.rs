@@ -182,3 +182,19 @@ fn a_client_that_leaves_before_the_end_has_its_trailers_neither_lost_nor_half_wr
     house.get("/chat").cookie(&guest).send().passed();
     house.close();
 }
+
+#[test]
+fn trailers_may_take_back_what_their_own_head_wrote() {
+    let house = House::new();
+    let guest = house.guest(json!({ "step": 1 }));
+    let answer = streamed().header("cloakroom-set", "step=2, notes=\"x\"");
+    house.backend.next(answer.trailer("cloakroom-set", "step=1").trailer("cloakroom-unset", "notes"));
+    assert!(house.get("/chat").cookie(&guest).send().complete);
+    assert_eq!((house.revision(&guest), house.field(&guest, "step")), (3, json!(1)));
+    assert_eq!(house.field(&guest, "notes"), json!(null));
+    // And what they say again is no change.
+    house.backend.next(streamed().header("cloakroom-set", "step=5").trailer("cloakroom-set", "step=5"));
+    assert!(house.get("/chat").cookie(&guest).send().complete);
+    assert_eq!(house.revision(&guest), 4);
+    house.close();
+}
