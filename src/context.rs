@@ -82,7 +82,7 @@ impl Context {
 
     /// Removes what a client may not say: hop-by-hop fields and what `Connection` names first, then every reserved
     /// name in any spelling, then what peers who are not trusted say of those before them.
-    pub fn strip(&self, head: &mut Parts, peer: Peer, arrival: Arrival) -> Stripped {
+    pub fn strip(&self, head: &mut Parts, peer: Peer, arrival: &Arrival) -> Stripped {
         let upgrade = upgrade(head);
         let trailers = headers::tokens(&head.headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         headers::remove_hop_by_hop(&mut head.headers);

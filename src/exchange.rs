@@ -15,6 +15,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
 
 use crate::context::Stripped;
 use crate::drain::Drain;
@@ -44,6 +45,8 @@ pub struct Exchanges {
 struct Course {
     route: Option<Arc<Route>>,
     credential: Option<Carrier>,
+    /// What ends the connection, should the client not notice that its session has ended.
+    cut: Option<CancellationToken>,
 }
 
 /// A request at the end of the way in: who asks, on which route, with which session.
@@ -56,6 +59,14 @@ struct Admitted {
     permit: Permit,
     /// A CORS preflight: nothing is injected, and nothing written.
     preflight: bool,
+}
+
+impl Admitted {
+    fn cut_with(&self, cut: Option<CancellationToken>) {
+        if let (Some(presence), Some(cut)) = (&self.presence, cut) {
+            presence.cut_with(cut);
+        }
+    }
 }
 
 impl Service for Exchanges {
@@ -82,10 +93,10 @@ impl Exchanges {
         let (mut head, body) = request.into_parts();
         let peer = self.rooms.trusted.judge(arrival.peer);
         let client = self.rooms.trusted.client(peer, &head.headers);
-        let stripped = self.rooms.context.strip(&mut head, peer, arrival);
+        let stripped = self.rooms.context.strip(&mut head, peer, &arrival);
         record.named(&stripped.request_id, stripped.trace.id());
         let asker = Asker::of(&head, stripped.upgrade.is_some());
-        let mut course = Course::default();
+        let mut course = Course { cut: arrival.cut, ..Course::default() };
         let walk = self.walk((head, body), client, &stripped, &mut course, &mut record);
         match walk.await {
             Ok(passage) => passage.respond(self, record),
@@ -111,6 +122,7 @@ impl Exchanges {
         let preflight = preflight(&head).is_some();
         let carrier = credential.map(|found| found.carrier);
         let admitted = self.admit((&route, policy), &counted, session, carrier, preflight)?;
+        admitted.cut_with(course.cut.take());
         self.touch(&admitted).await;
         let upgrade = stripped.upgrade.as_ref().map(|_| tunnel::client_side(&mut head));
         let request = self.prepare((head, body), policy, &admitted, stripped)?;

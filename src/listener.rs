@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -20,6 +20,7 @@ use hyper_util::server::conn::auto;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::ListenerLimits;
 use crate::drain::Drain;
@@ -41,13 +42,16 @@ pub struct Listener {
 }
 
 /// How a request reached us.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Arrival {
     pub peer: SocketAddr,
     /// Whether over TLS.
     pub secure: bool,
     /// Whether the target had a fragment, which the parsed request does not show.
     pub fragment: bool,
+    /// Ends the connection, where it serves this request alone: for a client that takes nothing any more, and so does
+    /// not notice that there is nothing more to take.
+    pub cut: Option<CancellationToken>,
 }
 
 /// What a listener hands requests to.
@@ -149,13 +153,15 @@ impl Connection {
         let seen = Arc::new(Seen::default());
         let unparsed = service.clone();
         let wire = Wire::new(self.stream, seen.clone(), move |status| unparsed.answer_unparsed(status));
-        let (started, peer) = (begun.clone(), self.peer);
+        let (started, peer, cut) = (begun.clone(), self.peer, CancellationToken::new());
+        let cutting = cut.clone();
         let answers = service_fn(move |request: Request<Incoming>| {
             started.store(true, Ordering::Release);
             let seen = seen.clone();
             let version = request.version();
             let fragment = seen.had_fragment(request.method(), request.uri());
-            let answer = service.clone().answer(request, Arrival { peer, secure: false, fragment });
+            let cut = (version <= Version::HTTP_11).then(|| cutting.clone());
+            let answer = service.clone().answer(request, Arrival { peer, secure: false, fragment, cut });
             async move { Ok::<_, Infallible>(answer.await.map(|body| seen.answering(body, version))) }
         });
         let connection = http.serve_connection_with_upgrades(TokioIo::new(wire), answers);
@@ -180,6 +186,7 @@ impl Connection {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }
+                () = cut.cancelled() => return,
                 () = drain.over() => return,
             }
         }

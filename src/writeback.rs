@@ -163,6 +163,11 @@ impl Collected {
         self.parts().all(|part| part.is_none())
     }
 
+    /// Whether it asks for the session to be ended, or for another in its place.
+    pub fn ends_session(&self) -> bool {
+        self.start.is_some() || self.end.is_some()
+    }
+
     fn parts(&self) -> impl Iterator<Item = Option<&Vec<u8>>> {
         [&self.set, &self.unset, &self.if_match, &self.start, &self.rotate, &self.end].into_iter().map(Option::as_ref)
     }

@@ -179,8 +179,12 @@ impl Explained<'_> {
                 return explanation;
             }
         };
-        let arrival =
-            Arrival { peer: (args.peer, 0).into(), secure: args.url.secure, fragment: args.url.has_fragment() };
+        let arrival = Arrival {
+            peer: (args.peer, 0).into(),
+            secure: args.url.secure,
+            fragment: args.url.has_fragment(),
+            cut: None,
+        };
         if let Err(refusal) = self.walk(&mut head, arrival, &mut explanation) {
             let code = refusal.code();
             let (status, reason) = (code.status().as_u16(), refusal.to_string());
@@ -192,7 +196,7 @@ impl Explained<'_> {
     fn walk(&self, head: &mut Parts, arrival: Arrival, told: &mut Explanation) -> Result<(), Refusal> {
         let came = head.headers.clone();
         let peer = self.rooms.trusted.judge(arrival.peer);
-        let stripped = self.rooms.context.strip(head, peer, arrival);
+        let stripped = self.rooms.context.strip(head, peer, &arrival);
         let clean = head.headers.clone();
         let credential = self.rooms.verifier.take(&mut head.headers);
         let left = head.headers.clone();

@@ -82,13 +82,14 @@ pub async fn settle(
     let strict = policy.on_reject == OnReject::Fail && head.status.as_u16() < 400;
     let mut presence = presence;
     if !collected.is_empty() && !preflight {
+        let permissions = &exchanges.rooms.permissions;
+        if collected.ends_session() && (permissions.end(route.index) || permissions.start(route.index).is_some()) {
+            // What ends the session, or puts another in its place, is still the answer to its client.
+            presence = None;
+        }
         let written = writer.write(collected, Part::Head).await;
         if let Some(written) = writer.account(written, strict, record)? {
             writer.own = written.committed.revision;
-            if written.committed.ended || written.outcome == WriteBack::Started {
-                // What ended the session, or put another in its place, is still the answer to its client.
-                presence = None;
-            }
             announce(exchanges, &mut head, &route, carrier, &written.committed);
         }
     }

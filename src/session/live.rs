@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Time;
 use crate::handle::{Birth, Handle};
@@ -42,6 +43,10 @@ pub struct Open {
     closes: bool,
     closed: AtomicBool,
     waker: AtomicWaker,
+    /// Whether it was found still open after it was closed.
+    overdue: AtomicBool,
+    /// What ends it where its client takes nothing any more.
+    cut: OnceLock<CancellationToken>,
 }
 
 /// An exchange's place in the register; leaves it on drop.
@@ -79,6 +84,8 @@ impl Live {
             closes: entering.closes,
             closed: AtomicBool::new(false),
             waker: AtomicWaker::new(),
+            overdue: AtomicBool::new(false),
+            cut: OnceLock::new(),
         });
         let mut register = self.lock();
         if register.ended.contains_key(&(open.handle, open.birth)) {
@@ -105,7 +112,9 @@ impl Live {
         self.lock().ended.retain(|_, since| since.elapsed() < ENTERING);
         let mut due = Vec::new();
         self.each(|open| {
-            if now >= open.ends_at {
+            if open.closed.load(Ordering::Acquire) {
+                open.insist();
+            } else if now >= open.ends_at {
                 open.close();
             } else if open.touches && open.take_touch(now) {
                 due.push((open.handle, open.birth));
@@ -136,6 +145,15 @@ impl Open {
         }
     }
 
+    /// Cuts what is still open one look after it was found to be: its body waits for a client that does not read.
+    fn insist(&self) {
+        if self.overdue.swap(true, Ordering::AcqRel)
+            && let Some(cut) = self.cut.get()
+        {
+            cut.cancel();
+        }
+    }
+
     /// Whether a touch is due; if so, the next is an interval away.
     fn take_touch(&self, now: Time) -> bool {
         let last = self.last_touch.load(Ordering::Acquire);
@@ -153,6 +171,12 @@ impl Presence {
         self.open.waker.register(cx.waker());
         // Once more: it may have been closed between the look and the registration.
         if self.open.closed.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Says what ends the exchange where its client takes nothing any more.
+    pub fn cut_with(&self, cut: CancellationToken) {
+        // The first one counts; there is no other.
+        let _ = self.open.cut.set(cut);
     }
 
     pub async fn closed(&self) {

@@ -184,6 +184,19 @@ fn an_open_stream_ends_with_its_session() {
 }
 
 #[test]
+fn a_stream_whose_client_reads_no_more_ends_with_its_session_too() {
+    let house = plan().open();
+    let guest = house.visitor();
+    house.backend.next(Answer::ok().body(&"x".repeat(64 << 20)));
+    let mut client = house.raw_with_cookie("GET /chat HTTP/1.1\r\nHost: a\r\n", &guest, "\r\n");
+    client.head().unwrap();
+    assert_eq!(house.metric("cloakroom_active_requests"), 1);
+    house.revoke(&guest);
+    house.until("its end", || house.metric("cloakroom_active_requests") == 0);
+    house.close();
+}
+
+#[test]
 fn an_open_stream_ends_at_its_sessions_absolute_expiry() {
     let house = plan().open();
     let guest = house.visitor();
