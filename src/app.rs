@@ -257,8 +257,15 @@ async fn pulse(exchanges: Exchanges, live: Live, drain: Drain) {
             _ = ticks.tick() => {}
             () = drain.over() => return,
         }
-        for (handle, birth) in live.tick(exchanges.sessions.now()) {
-            exchanges.touch_session(handle, birth).await;
+        let due = live.tick(exchanges.sessions.now());
+        if !due.is_empty() {
+            // Beside the next look: a store that hangs must not keep sessions from ending.
+            let exchanges = exchanges.clone();
+            drain.spawn(async move {
+                for (handle, birth) in due {
+                    exchanges.touch_session(handle, birth).await;
+                }
+            });
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 
@@ -16,6 +17,11 @@ use crate::telemetry::{Metrics, SinkName};
 /// Records waiting for one sink. Beyond that its reader is too slow and copies are dropped: the store's stream is
 /// the truth.
 const WAITING: usize = 4096;
+
+/// How long each sink has to write what it still holds when the process ends.
+const LAST_COPIES: Duration = Duration::from_secs(2);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// Hands audit records on to every sink, without ever waiting for one.
 #[derive(Clone, Default)]
@@ -81,8 +87,11 @@ impl Audit {
         let sinks = std::mem::take(&mut *self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner));
         for Sink { records, writer, .. } in sinks {
             drop(records);
-            // A writer that panicked has nothing left to say.
-            let _ = writer.join();
+            // A reader that takes nothing is not waited for: the process ends all the same.
+            let patience = Instant::now() + LAST_COPIES;
+            while !writer.is_finished() && Instant::now() < patience {
+                std::thread::sleep(LOOK);
+            }
         }
     }
 }

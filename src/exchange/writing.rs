@@ -8,7 +8,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Version, response};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 use crate::config::{IdChoice, OnReject};
 use crate::context::Stripped;
@@ -19,7 +19,8 @@ use crate::limit::Permit;
 use crate::respond::Refusal;
 use crate::route::Route;
 use crate::session::{Action, Actor, ActorKind, CommitError, Committed, Presence, Session};
-use crate::telemetry::{Record, WriteBack};
+use crate::store::StoreError;
+use crate::telemetry::{Record, WriteBack, WriteBacks};
 use crate::upstream::{Answer, Lease, UpstreamError};
 use crate::writeback::{Checker, Collected, Part, Wish};
 
@@ -88,7 +89,7 @@ pub async fn settle(
             presence = None;
         }
         let written = writer.write(collected, Part::Head).await;
-        if let Some(written) = writer.account(written, strict, record)? {
+        if let Some(written) = note(written, strict, record)? {
             writer.own = written.committed.revision;
             announce(exchanges, &mut head, &route, carrier, &written.committed);
         }
@@ -219,12 +220,10 @@ impl Passage {
 impl Writer {
     /// Checks and commits on a task of its own: the backend has acted, and a client that leaves does not undo that.
     async fn write(&self, collected: Collected, part: Part) -> Result<Written, Refusal> {
-        self.exchanges.drain.spawn(self.clone().carry_out(collected, part)).await.unwrap_or_else(|_| {
-            Err(CommitError::Store(crate::store::StoreError::Unavailable("the commit's task ended".into())).into())
-        })
+        self.exchanges.drain.spawn(self.clone().carry_out(collected, part)).await.unwrap_or_else(cut_off)
     }
 
-    async fn carry_out(self, collected: Collected, part: Part) -> Result<Written, Refusal> {
+    async fn attempt(&self, collected: Collected, part: Part) -> Result<Written, Refusal> {
         let rooms = &self.exchanges.rooms;
         let sessions = &self.exchanges.sessions;
         let now = self.session_now().await?;
@@ -265,43 +264,60 @@ impl Writer {
         }
     }
 
-    /// Counts, logs and audits what became of a write-back, and says whether the response may still pass.
-    fn account(
-        &self,
-        written: Result<Written, Refusal>,
-        strict: bool,
-        record: &mut Record,
-    ) -> Result<Option<Written>, Refusal> {
+    /// Checks and commits, and tells of it wherever the client may be by then.
+    async fn carry_out(self, collected: Collected, part: Part) -> Result<Written, Refusal> {
+        let written = self.attempt(collected, part).await;
+        self.tell(&written);
+        written
+    }
+
+    /// Counts, logs and audits what became of a write-back.
+    fn tell(&self, written: &Result<Written, Refusal>) {
         let metrics = &self.exchanges.metrics;
-        match written {
+        let outcome = written.as_ref().map_or_else(outcome_of, |written| written.outcome);
+        metrics.write_backs.get_or_create(&WriteBacks { route: self.route.name.clone(), outcome }).inc();
+        let refusal = match written {
             Ok(written) => {
-                record.wrote_back(written.outcome, written.committed.revision);
                 metrics.sessions_started.inc_by(u64::from(written.outcome == WriteBack::Started));
                 metrics.sessions_ended.inc_by(u64::from(written.committed.ended));
                 metrics.rotations_ignored.inc_by(u64::from(written.committed.rotation_ignored));
-                Ok(Some(written))
+                return;
             }
-            Err(refusal) => {
-                let outcome = outcome_of(&refusal);
-                record.wrote_back(outcome, None);
-                let session = self.session.as_deref();
-                tracing::warn!(
-                    target: "cloakroom::writeback",
-                    route = &*self.route.name,
-                    session = session.map(|session| tracing::field::display(session.handle())),
-                    request_id = self.actor.request_id.as_deref(),
-                    outcome = outcome.name(),
-                    cause = %refusal,
-                    "a write-back was not written",
-                );
-                if let Some(session) = session {
-                    let sessions = &self.exchanges.sessions;
-                    sessions.audit_attempt(session, Action::Write, outcome.name(), &self.actor);
-                }
-                if strict { Err(refusal) } else { Ok(None) }
-            }
+            Err(refusal) => refusal,
+        };
+        let session = self.session.as_deref();
+        tracing::warn!(
+            target: "cloakroom::writeback",
+            route = &*self.route.name,
+            session = session.map(|session| tracing::field::display(session.handle())),
+            request_id = self.actor.request_id.as_deref(),
+            outcome = outcome.name(),
+            cause = %refusal,
+            "a write-back was not written",
+        );
+        if let Some(session) = session {
+            self.exchanges.sessions.audit_attempt(session, Action::Write, outcome.name(), &self.actor);
         }
     }
+}
+
+/// Notes in the record what became of a write-back, and says whether the response may still pass.
+fn note(written: Result<Written, Refusal>, strict: bool, record: &mut Record) -> Result<Option<Written>, Refusal> {
+    match written {
+        Ok(written) => {
+            record.wrote_back(written.outcome, written.committed.revision);
+            Ok(Some(written))
+        }
+        Err(refusal) => {
+            record.wrote_back(outcome_of(&refusal), None);
+            if strict { Err(refusal) } else { Ok(None) }
+        }
+    }
+}
+
+/// What a task that was cut off leaves behind: nobody knows whether it had committed.
+fn cut_off(_: JoinError) -> Result<Written, Refusal> {
+    Err(CommitError::Store(StoreError::Closed).into())
 }
 
 fn outcome_of(refusal: &Refusal) -> WriteBack {
@@ -360,12 +376,9 @@ impl TrailerWriting {
     pub fn poll(&mut self, cx: &mut Context<'_>, record: &mut Record) -> Poll<Result<HeaderMap, ()>> {
         let trailers = match &mut self.state {
             State::Writing { trailers, task } => {
-                let written = ready!(Pin::new(task).poll(cx)).unwrap_or_else(|_| {
-                    Err(CommitError::Store(crate::store::StoreError::Unavailable("the commit's task ended".into()))
-                        .into())
-                });
+                let written = ready!(Pin::new(task).poll(cx)).unwrap_or_else(cut_off);
                 let trailers = std::mem::take(trailers);
-                if self.writer.account(written, self.strict, record).is_err() {
+                if note(written, self.strict, record).is_err() {
                     self.state = State::Failed;
                     return Poll::Ready(Err(()));
                 }

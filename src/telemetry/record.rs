@@ -91,8 +91,6 @@ impl Record {
     }
 
     pub fn wrote_back(&mut self, outcome: WriteBack, revision: Option<u64>) {
-        let route = self.route();
-        self.metrics.write_backs.get_or_create(&metrics::WriteBacks { route, outcome }).inc();
         self.write_back = Some(outcome);
         self.revision_written = revision.or(self.revision_written);
     }
