@@ -42,7 +42,9 @@ async fn killed_server_is_told_at_once_and_found_again() {
     until("a reason", async || matches!(home.store.reachable().await, Err(StoreError::Unavailable(_)))).await;
     let begun = Instant::now();
     assert!(matches!(home.store.load(session.handle).await, Err(StoreError::Unavailable(_))));
-    assert!(matches!(home.store.commit(setting(&session, "b")).await, Err(StoreError::Unavailable(_))));
+    // The link for writes may learn of it only by this, and then nobody knows.
+    let answer = home.store.commit(setting(&session, "b")).await;
+    assert!(matches!(answer, Err(StoreError::Unavailable(_) | StoreError::Unknown)), "{answer:?}");
     assert!(begun.elapsed() < TIMEOUT / 2, "nobody waits for what is known to be down: {:?}", begun.elapsed());
     server.revive();
     let took = until("the store", async || serves(&home, &session).await).await;
