@@ -9,7 +9,6 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
-use crate::config::RateLimitPer;
 use crate::headers::Names;
 use crate::identity::{Ambiguous, ForeignOrigin};
 use crate::limit::{LimitError, per_name};
@@ -112,7 +111,7 @@ impl Refusal {
         let (name, burst, window, wait) = match self {
             Self::TooManyBad(wait) => ("credentials", 0, Duration::ZERO, *wait),
             Self::Limit(LimitError::Rate { per, retry_after, burst, window }) => {
-                (policy(*per), *burst, *window, *retry_after)
+                (per_name(*per), *burst, *window, *retry_after)
             }
             _ => return None,
         };
@@ -125,10 +124,6 @@ impl Refusal {
             (HeaderName::from_static("ratelimit-policy"), quota),
         ])
     }
-}
-
-fn policy(per: RateLimitPer) -> &'static str {
-    per_name(per)
 }
 
 /// Rounded up, at least one: a client that waits so long is let in.

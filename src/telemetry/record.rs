@@ -66,10 +66,6 @@ impl Record {
         self.trace_id = Some(trace_id.to_owned());
     }
 
-    pub fn request_id(&self) -> Option<&Arc<str>> {
-        self.request_id.as_ref()
-    }
-
     pub fn routed(&mut self, route: &Arc<str>) {
         self.route = Some(route.clone());
     }
