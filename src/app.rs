@@ -19,7 +19,7 @@ use crate::listener::Listener;
 use crate::readiness::Readiness;
 use crate::session::{self, Live, Schema, Sessions};
 use crate::store::{Embedded, Memory, OpenError, Redis, Store, StoreError, TrailBounds, Unusable};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Observed};
 
 /// How often open exchanges are looked at: an end or a touch that is due is late by no more than this.
 const PULSE: Duration = Duration::from_millis(250);
@@ -74,11 +74,14 @@ pub async fn start_through(
     clock: Clock,
     between: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
 ) -> Result<Running, StartError> {
+    let metrics = Metrics::new();
     let (rooms, schema) = compile(config)?;
+    rooms.policies.count_in(&metrics);
     let sockets = Sockets::bind(config).await?;
-    let (drain, metrics, live) = (Drain::default(), Metrics::new(), Live::default());
+    let (drain, live) = (Drain::default(), Live::default());
     let keys = LiveKeyring::new(keyring(config, &clock)?);
     let store = between(open_store(config, &clock).await?);
+    let store: Arc<dyn Store> = Arc::new(Observed::new(store, metrics.clone(), config.store.timeout.0));
     let audit = Audit::open(&config.audit.sinks, metrics.clone())?;
     let parts = session::Parts {
         store: store.clone(),
@@ -87,6 +90,7 @@ pub async fn start_through(
         clock,
         live: live.clone(),
         audit: audit.clone(),
+        metrics: metrics.clone(),
     };
     let sessions = Arc::new(Sessions::new(parts, config));
     sessions.read_revocations().await.map_err(StartError::Revocations)?;
@@ -107,6 +111,7 @@ pub async fn start_through(
         tasks.push(tokio::spawn(follow_keys(watch, keys, drain.clone())));
     }
     readiness.holds("configuration");
+    metrics.config_valid.set(1);
     look_at_store(&sessions, false, &readiness).await;
     let shutdown = config.shutdown.clone();
     Ok(Running { proxy, admin, status, sessions, metrics, readiness, drain, audit, store, tasks, shutdown })

@@ -68,8 +68,14 @@ impl Audit {
         self.publish(record);
     }
 
+    /// Passes on the record of an attempt that wrote nothing.
+    pub fn attempted(&self, record: &str) {
+        self.0.metrics.audit_attempts.inc();
+        self.publish(record);
+    }
+
     /// Passes a record on; one that a sink has no room for is counted and dropped there.
-    pub fn publish(&self, record: &str) {
+    fn publish(&self, record: &str) {
         let sinks = self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner);
         if sinks.is_empty() {
             return;

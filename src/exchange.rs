@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
@@ -77,7 +77,7 @@ impl Service for Exchanges {
     }
 
     fn answer_unparsed(&self, status: StatusCode) -> Bytes {
-        let mut record = Record::open(self.metrics.clone(), Method::default());
+        let mut record = Record::open(self.metrics.clone(), Method::default(), Version::HTTP_11);
         let (code, response) = respond::refuse_unparsed(status);
         record.refused(code.name());
         record.responding(code.status());
@@ -89,7 +89,7 @@ impl Service for Exchanges {
 impl Exchanges {
     /// The shell: answers every request, and leaves one record of it.
     pub async fn serve(&self, request: Request<Incoming>, arrival: Arrival) -> Response<ReplyBody> {
-        let mut record = Record::open(self.metrics.clone(), request.method().clone());
+        let mut record = Record::open(self.metrics.clone(), request.method().clone(), request.version());
         let (mut head, body) = request.into_parts();
         let peer = self.rooms.trusted.judge(arrival.peer);
         let client = self.rooms.trusted.client(peer, &head.headers);
@@ -138,7 +138,7 @@ impl Exchanges {
         record: &mut Record,
     ) -> Result<Arc<Route>, Refusal> {
         let route = self.rooms.route(head, fragment)?;
-        record.routed(&route.name);
+        record.routed(self.rooms.policies.of(route).figures(&self.metrics));
         course.route = Some(route.clone());
         Ok(route.clone())
     }
@@ -163,14 +163,23 @@ impl Exchanges {
         };
         let response = refuse(refusal, &setting);
         let code = refusal.code();
-        if let (Refusal::Limit(LimitError::Rate { per, .. }), Some(route)) = (refusal, &course.route) {
-            let label = RateLimited { route: route.name.clone(), per: per_name(*per) };
-            self.metrics.rate_limited.get_or_create(&label).inc();
-        }
+        self.count(refusal, course);
         self.tell(refusal, course, stripped);
         record.refused(code.name());
         record.responding(response.status());
         response.map(|bytes| ReplyBody::own(bytes, record))
+    }
+
+    /// Counts whose limit it was, if it was one.
+    fn count(&self, refusal: &Refusal, course: &Course) {
+        let per = match refusal {
+            Refusal::Limit(LimitError::Rate { per, .. }) => per_name(*per),
+            Refusal::TooManyBad(_) => "credentials",
+            _ => return,
+        };
+        if let Some(route) = &course.route {
+            self.metrics.rate_limited.get_or_create(&RateLimited { route: route.name.clone(), per }).inc();
+        }
     }
 
     /// The cause, for the log; the client has had a fixed phrase.

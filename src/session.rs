@@ -28,6 +28,7 @@ use crate::config;
 use crate::handle::{Birth, Handle, NoEntropy, SessionId};
 use crate::keyring::{Keyring, LiveKeyring};
 use crate::store::{Conflict, Entry, Record, Store, StoreError, Trail};
+use crate::telemetry::Metrics;
 
 use state::Fields;
 use vault::Vault;
@@ -59,6 +60,7 @@ pub struct Sessions {
     store_timeout: Duration,
     live: Live,
     audit: Audit,
+    metrics: Metrics,
     trail_kept: u64,
     trail_retained: Duration,
     decoded: Cache<Handle, Arc<Decoded>>,
@@ -151,6 +153,7 @@ pub struct Parts {
     pub clock: Clock,
     pub live: Live,
     pub audit: Audit,
+    pub metrics: Metrics,
 }
 
 impl Sessions {
@@ -168,6 +171,7 @@ impl Sessions {
             store_timeout: config.store.timeout.0,
             live: parts.live,
             audit: parts.audit,
+            metrics: parts.metrics,
             trail_kept: config.audit.keep.into(),
             trail_retained: config.audit.retain.0,
             decoded: Cache::new(DECODED),

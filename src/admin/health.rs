@@ -5,14 +5,13 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+
+use crate::telemetry::Exposition;
 
 use super::Admin;
 use super::problem::{Kind, Problem};
-
-/// OpenMetrics 1.0, as Prometheus asks for it.
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What can be asked of the admin listener (OpenAPI 3.1).
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -28,9 +27,13 @@ pub async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     (status, Json(report)).into_response()
 }
 
-pub async fn metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Problem> {
-    let text = admin.metrics.encode().ok_or_else(|| Problem::new(Kind::Internal, "The figures cannot be written."))?;
-    Ok(([(CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+/// The figures, in the form that is asked for.
+pub async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Result<Response, Problem> {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let form = Exposition::of(accept);
+    let unwritten = || Problem::new(Kind::Internal, "The figures cannot be written.");
+    let text = admin.metrics.encode(form).ok_or_else(unwritten)?;
+    Ok(([(CONTENT_TYPE, form.content_type())], text).into_response())
 }
 
 pub async fn openapi() -> Response {

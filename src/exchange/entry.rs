@@ -57,7 +57,7 @@ impl Exchanges {
         };
         match self.prove(client, credential).await {
             Ok(session) => {
-                record.loaded(session.handle(), session.revision());
+                record.loaded(session.handle(), session.revision(), session.at_hand);
                 Ok(Some(session))
             }
             Err(refusal) if !needed && is_none_at_all(&refusal) => Ok(None),

@@ -69,7 +69,7 @@ impl Exchanges {
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
         let sent = request.body().sent();
-        record.forwarded();
+        record.forwarded(sent.tally());
         let forwarding = self.rooms.upstreams.forward(admitted.route.index, request);
         let answer = match &admitted.presence {
             Some(presence) => tokio::select! {

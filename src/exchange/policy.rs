@@ -1,5 +1,6 @@
 //! What the corridor itself knows of each route.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::Method;
@@ -10,6 +11,7 @@ use crate::config::{self, OnReject, OnRevoke, Problems, SessionUse, Touch};
 use crate::headers;
 use crate::route::Route;
 use crate::session::{Requirements, Schema};
+use crate::telemetry::{Metrics, RouteFigures};
 
 /// One policy for each route.
 pub struct Policies {
@@ -28,6 +30,8 @@ pub struct Policy {
     pub idle: Duration,
     pub body_limit: Option<u64>,
     pub head_limit: usize,
+    name: Arc<str>,
+    figures: OnceLock<Arc<RouteFigures>>,
 }
 
 impl Policies {
@@ -42,8 +46,15 @@ impl Policies {
             idle: route.timeouts.idle.0,
             body_limit: route.limits.body.map(|size| size.0),
             head_limit: route.limits.head.bytes(),
+            name: route.name.as_str().into(),
+            figures: OnceLock::new(),
         });
         Self { routes: compiled.collect(), closed: Policy::closed() }
+    }
+
+    /// Looks up every route's figures, so that they are there before the first request, and no request looks.
+    pub fn count_in(&self, metrics: &Metrics) {
+        self.routes.iter().for_each(|policy| drop(policy.figures(metrics).clone()));
     }
 
     /// The policy of a route of the same configuration; of any other, the one that lets nothing through.
@@ -53,6 +64,10 @@ impl Policies {
 }
 
 impl Policy {
+    pub fn figures(&self, metrics: &Metrics) -> &Arc<RouteFigures> {
+        self.figures.get_or_init(|| metrics.route(&self.name))
+    }
+
     fn closed() -> Self {
         Self {
             session: SessionUse::Required,
@@ -64,6 +79,8 @@ impl Policy {
             idle: Duration::ZERO,
             body_limit: Some(0),
             head_limit: 0,
+            name: "none".into(),
+            figures: OnceLock::new(),
         }
     }
 }

@@ -165,6 +165,7 @@ impl Passing {
                     }
                     Err(frame) => {
                         let trailers = frame.into_trailers().unwrap_or_default();
+                        self.held.record.busy();
                         self.trailers.begin(trailers);
                         self.poll_trailers(cx)
                     }
@@ -176,6 +177,7 @@ impl Passing {
     /// What stands in the trailers is committed before the client sees the end of the body.
     fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let outcome = ready!(self.trailers.poll(cx, &mut self.held.record));
+        self.held.record.idle();
         self.finish();
         match outcome {
             Ok(trailers) => Poll::Ready(passed_on(trailers).map(Ok)),

@@ -20,7 +20,7 @@ use crate::respond::Refusal;
 use crate::route::Route;
 use crate::session::{Action, Actor, ActorKind, CommitError, Committed, Presence, Session};
 use crate::store::StoreError;
-use crate::telemetry::{Record, WriteBack, WriteBacks};
+use crate::telemetry::{Record, WriteBack};
 use crate::upstream::{Answer, Lease, UpstreamError};
 use crate::writeback::{Checker, Collected, Part, Wish};
 
@@ -275,10 +275,9 @@ impl Writer {
     fn tell(&self, written: &Result<Written, Refusal>) {
         let metrics = &self.exchanges.metrics;
         let outcome = written.as_ref().map_or_else(outcome_of, |written| written.outcome);
-        metrics.write_backs.get_or_create(&WriteBacks { route: self.route.name.clone(), outcome }).inc();
+        self.exchanges.rooms.policies.of(&self.route).figures(metrics).wrote_back(outcome);
         let refusal = match written {
             Ok(written) => {
-                metrics.sessions_started.inc_by(u64::from(written.outcome == WriteBack::Started));
                 metrics.sessions_ended.inc_by(u64::from(written.committed.ended));
                 metrics.rotations_ignored.inc_by(u64::from(written.committed.rotation_ignored));
                 return;

@@ -172,7 +172,7 @@ impl Sessions {
     /// Tells the sinks of a write-back, or of a resolution, that was refused.
     pub fn audit_attempt(&self, session: &Session, action: Action, outcome: &'static str, actor: &Actor) {
         if let Some(record) = self.facts(session.handle(), session.revision(), action, actor).attempt(outcome) {
-            self.audit.publish(&record);
+            self.audit.attempted(&record);
         }
     }
 }

@@ -15,10 +15,17 @@ use super::{CommitError, Decoded, LoadError, MIGRATION_TRIES, Sessions};
 impl Sessions {
     /// Loads the session that an id names, and proves that it is the client's.
     pub async fn load(&self, id: &SessionId) -> Result<Session, LoadError> {
-        let entry = self.entry(id.handle()).await?;
+        let at_hand = self.store.at_hand(id.handle());
+        let was_at_hand = at_hand.is_some();
+        let entry = match at_hand {
+            Some(entry) => entry,
+            None => self.asked(id.handle()).await?,
+        };
         let record = self.living(&entry)?;
         let proven = self.prove(record, id)?;
-        self.settle(id.handle(), entry, proven).await
+        let mut session = self.settle(id.handle(), entry, proven).await?;
+        session.at_hand = was_at_hand;
+        Ok(session)
     }
 
     /// Loads a session by its handle, for those who need no proof.
@@ -29,6 +36,13 @@ impl Sessions {
     }
 
     pub(super) async fn entry(&self, handle: Handle) -> Result<Arc<Entry>, LoadError> {
+        match self.store.at_hand(handle) {
+            Some(entry) => Ok(entry),
+            None => self.asked(handle).await,
+        }
+    }
+
+    async fn asked(&self, handle: Handle) -> Result<Arc<Entry>, LoadError> {
         self.bounded(self.store.load(handle)).await?.ok_or(LoadError::NotFound)
     }
 

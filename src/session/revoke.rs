@@ -60,6 +60,7 @@ impl Sessions {
         let draft = self.draft((handle, record.revision, id), Action::Revoke, &actor, &[])?;
         let effect = Effect::Revoke { birth: Some(birth), until };
         self.settle_outcome(Commit { id, handle, now, effect, record: draft }).await?;
+        self.metrics.sessions_revoked.inc();
         self.live.close(handle, birth);
         Ok(())
     }

@@ -64,7 +64,10 @@ impl Sessions {
         let draft = self.draft((id.handle(), 0, commit_id), Action::Create, &actor, &deltas)?;
         let effect = Effect::Create(Box::new(record));
         match self.settle_outcome(Commit { id: commit_id, handle: id.handle(), now, effect, record: draft }).await? {
-            Outcome::Done { .. } => Ok(Created { id, birth, expires_at, ends_at }),
+            Outcome::Done { .. } => {
+                self.metrics.sessions_started.inc();
+                Ok(Created { id, birth, expires_at, ends_at })
+            }
             // A random name that is taken is no luck of ours: nothing was made, and nobody's session is handed out.
             _ => Err(StoreError::Unavailable("a new session's name was taken".into()).into()),
         }

@@ -40,6 +40,8 @@ pub struct Session {
     record: Arc<Record>,
     fields: Arc<Fields>,
     pub(super) proven: Proven,
+    /// Whether it was loaded without asking the store.
+    pub at_hand: bool,
 }
 
 /// The fields of one revision, decoded.
@@ -85,7 +87,7 @@ fn unreadable(session: Handle, path: &str, why: &'static str) -> Held {
 
 impl Session {
     pub(super) fn new(handle: Handle, record: Arc<Record>, fields: Arc<Fields>, proven: Proven) -> Self {
-        Self { handle, record, fields, proven }
+        Self { handle, record, fields, proven, at_hand: false }
     }
 
     pub fn handle(&self) -> Handle {

@@ -125,6 +125,15 @@ fn not_open() -> StoreError {
 }
 
 impl Store for Embedded {
+    fn at_hand(&self, handle: Handle) -> Option<Arc<Entry>> {
+        let touch = self.core.touches.of(handle);
+        let mut entry = self.core.cache.get(handle)?;
+        if let Some(touch) = touch {
+            entry.touch(touch.birth, touch.at);
+        }
+        Some(entry)
+    }
+
     fn load(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
         Box::pin(self.entry(handle))
     }

@@ -138,6 +138,11 @@ impl Core {
 }
 
 impl Store for Redis {
+    fn at_hand(&self, handle: Handle) -> Option<Arc<Entry>> {
+        // Without the feed, a session whose user was revoked may look alive.
+        self.core.cache.at_hand(handle, &self.core.reads).filter(|_| self.core.feed.is_proven())
+    }
+
     fn load(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
         Box::pin(self.core.entry(handle))
     }

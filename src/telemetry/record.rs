@@ -1,35 +1,42 @@
 //! The one record of an exchange: opened with its head, closed when its body ends or the client vanishes.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 
 use crate::handle::Handle;
 
-use super::metrics::{self, Metrics, WriteBack};
-
-/// Where requests stand that no route took.
-const NO_ROUTE: &str = "none";
+use super::metrics::{Ended, Metrics, RouteFigures, WriteBack};
 
 /// What is known of an exchange so far. Leaves a log line and the figures when it is dropped.
 pub struct Record {
     metrics: Metrics,
     started: Instant,
     method: Method,
-    route: Option<Arc<str>>,
+    protocol: &'static str,
+    figures: Option<Arc<RouteFigures>>,
     status: Option<StatusCode>,
     problem: Option<&'static str>,
     session: Option<Handle>,
+    cache_hit: Option<bool>,
     revision_read: Option<u64>,
     revision_written: Option<u64>,
     write_back: Option<WriteBack>,
     request_id: Option<Arc<str>>,
     trace_id: Option<String>,
+    received: Option<Arc<dyn Tally>>,
     bytes_sent: u64,
+    own: Own,
     upstream: Option<Upstream>,
     complete: bool,
     streaming: bool,
+}
+
+/// What knows how many bytes have come so far.
+pub trait Tally: Send + Sync {
+    fn bytes(&self) -> u64;
 }
 
 #[derive(Clone, Copy)]
@@ -38,23 +45,44 @@ struct Upstream {
     waited: Option<Duration>,
 }
 
+/// cloakroom's own time: a stopwatch that stands still while backend or client are waited for.
+struct Own {
+    so_far: Duration,
+    since: Option<Instant>,
+}
+
+impl Own {
+    fn stop(&mut self) {
+        self.so_far += self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+    }
+
+    fn go_on(&mut self) {
+        self.since.get_or_insert_with(Instant::now);
+    }
+}
+
 impl Record {
-    pub fn open(metrics: Metrics, method: Method) -> Self {
+    pub fn open(metrics: Metrics, method: Method, version: Version) -> Self {
         metrics.active_requests.inc();
+        let started = Instant::now();
         Self {
             metrics,
-            started: Instant::now(),
+            started,
             method,
-            route: None,
+            protocol: protocol(version),
+            figures: None,
             status: None,
             problem: None,
             session: None,
+            cache_hit: None,
             revision_read: None,
             revision_written: None,
             write_back: None,
             request_id: None,
             trace_id: None,
+            received: None,
             bytes_sent: 0,
+            own: Own { so_far: Duration::ZERO, since: Some(started) },
             upstream: None,
             complete: false,
             streaming: false,
@@ -66,16 +94,20 @@ impl Record {
         self.trace_id = Some(trace_id.to_owned());
     }
 
-    pub fn routed(&mut self, route: &Arc<str>) {
-        self.route = Some(route.clone());
+    pub fn routed(&mut self, figures: &Arc<RouteFigures>) {
+        self.figures = Some(figures.clone());
     }
 
-    pub fn loaded(&mut self, session: Handle, revision: u64) {
+    pub fn loaded(&mut self, session: Handle, revision: u64, cache_hit: bool) {
         self.session = Some(session);
         self.revision_read = Some(revision);
+        self.cache_hit = Some(cache_hit);
     }
 
-    pub fn forwarded(&mut self) {
+    /// The request goes to the backend, and so does its body, as far as it comes.
+    pub fn forwarded(&mut self, body: Arc<dyn Tally>) {
+        self.own.stop();
+        self.received = Some(body);
         self.upstream = Some(Upstream { forwarded: Instant::now(), waited: None });
     }
 
@@ -84,6 +116,7 @@ impl Record {
         if let Some(upstream) = &mut self.upstream {
             upstream.waited = Some(upstream.forwarded.elapsed());
         }
+        self.own.go_on();
     }
 
     pub fn wrote_back(&mut self, outcome: WriteBack, revision: Option<u64>) {
@@ -95,10 +128,21 @@ impl Record {
         self.problem = Some(problem);
     }
 
+    /// From here on, whatever takes time is the backend's sending and the client's reading.
     pub fn responding(&mut self, status: StatusCode) {
+        self.own.stop();
         self.status = Some(status);
         self.streaming = true;
         self.metrics.active_streams.inc();
+    }
+
+    /// The stream waits for cloakroom itself: what stands in its trailers is being written.
+    pub fn busy(&mut self) {
+        self.own.go_on();
+    }
+
+    pub fn idle(&mut self) {
+        self.own.stop();
     }
 
     pub fn sent(&mut self, bytes: usize) {
@@ -110,67 +154,97 @@ impl Record {
         self.complete = true;
     }
 
-    fn route(&self) -> Arc<str> {
-        self.route.clone().unwrap_or_else(|| NO_ROUTE.into())
-    }
-
-    fn outcome(&self) -> &'static str {
+    fn outcome(&self) -> Ended {
         match (self.problem, self.complete) {
-            (Some(_), _) => "refused",
-            (None, true) => "passed",
-            (None, false) => "aborted",
+            (Some(_), _) => Ended::Refused,
+            (None, true) => Ended::Passed,
+            (None, false) => Ended::Aborted,
         }
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.metrics.active_requests.dec();
+        self.own.stop();
+        let waited = self.upstream.map(|upstream| upstream.waited.unwrap_or_else(|| upstream.forwarded.elapsed()));
+        let last = Last { total: self.started.elapsed(), waited, outcome: self.outcome() };
+        self.count(&last);
+        self.log(&last);
+    }
+}
+
+/// What is known only at the end.
+struct Last {
+    total: Duration,
+    /// Until the backend's head came.
+    waited: Option<Duration>,
+    outcome: Ended,
+}
+
+impl Record {
+    fn figures(&self) -> &RouteFigures {
+        self.figures.as_ref().unwrap_or(&self.metrics.unrouted)
+    }
+
+    fn code(&self) -> u16 {
+        self.status.map_or(0, |status| status.as_u16())
+    }
+
+    fn count(&self, last: &Last) {
+        let figures = self.figures();
+        figures.request_duration.observe(last.total.as_secs_f64());
+        figures.overhead_duration.observe(self.own.so_far.as_secs_f64());
+        if let Some(waited) = last.waited {
+            figures.upstream_duration.observe(waited.as_secs_f64());
+        }
+        figures.ended(self.code(), last.outcome);
+        // At last, so that whoever sees nothing in flight sees everything counted.
         if self.streaming {
             self.metrics.active_streams.dec();
         }
-        let total = self.started.elapsed();
-        let waited = self.upstream.map(|upstream| upstream.waited.unwrap_or_else(|| upstream.forwarded.elapsed()));
-        let overhead = self.problem.is_some() || self.upstream.is_some();
-        let own = overhead.then(|| self.own_time(total, waited));
-        let route = self.route();
-        let code = self.status.map_or(0, |status| status.as_u16());
-        let outcome = self.outcome();
-        self.metrics.requests.get_or_create(&metrics::Request { route: route.clone(), code, outcome }).inc();
-        let label = metrics::Route { route: route.clone() };
-        self.metrics.request_duration.get_or_create(&label).observe(total.as_secs_f64());
-        if let Some(own) = own {
-            self.metrics.overhead_duration.get_or_create(&label).observe(own.as_secs_f64());
-        }
-        if let Some(waited) = waited {
-            self.metrics.upstream_duration.get_or_create(&label).observe(waited.as_secs_f64());
-        }
+        self.metrics.active_requests.dec();
+    }
+
+    fn log(&self, last: &Last) {
         tracing::info!(
             target: "cloakroom::access",
             method = self.method.as_str(),
-            route = &*route,
-            status = code,
-            outcome,
+            route = &*self.figures().route,
+            status = self.code(),
+            outcome = last.outcome.name(),
             problem = self.problem,
+            protocol = self.protocol,
             session = self.session.map(tracing::field::display),
             revision_read = self.revision_read,
             revision_written = self.revision_written,
             write_back = self.write_back.map(WriteBack::name),
+            cache_hit = self.cache_hit,
+            bytes_received = self.received.as_ref().map_or(0, |body| body.bytes()),
             bytes_sent = self.bytes_sent,
-            total_us = total.as_micros() as u64,
-            upstream_us = waited.map(|waited| waited.as_micros() as u64),
+            total_us = micros(last.total),
+            overhead_us = micros(self.own.so_far),
+            upstream_us = last.waited.map(micros),
             request_id = self.request_id.as_deref(),
             trace_id = self.trace_id.as_deref(),
         );
     }
 }
 
-impl Record {
-    /// What was not waiting for the backend: up to its head; the body is passed on at the backend's own pace.
-    fn own_time(&self, total: Duration, waited: Option<Duration>) -> Duration {
-        match (self.upstream, waited) {
-            (Some(upstream), Some(_)) => upstream.forwarded.duration_since(self.started),
-            _ => total,
-        }
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 | Version::HTTP_10 => "http/1.0",
+        Version::HTTP_2 => "http/2",
+        Version::HTTP_3 => "http/3",
+        _ => "http/1.1",
+    }
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").field("request_id", &self.request_id).finish_non_exhaustive()
     }
 }

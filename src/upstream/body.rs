@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::context::Context as Stripper;
+use crate::telemetry::Tally;
 
 /// How far a request's body has come.
 #[derive(Debug, Clone, Default)]
@@ -19,13 +20,25 @@ pub struct Sent(Arc<Progress>);
 #[derive(Debug, Default)]
 struct Progress {
     state: AtomicU8,
+    bytes: AtomicU64,
 }
 
 const COMPLETE: u8 = 1;
 const TOO_LARGE: u8 = 2;
 const BROKEN: u8 = 3;
 
+impl Tally for Progress {
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
 impl Sent {
+    /// What counts its bytes.
+    pub fn tally(&self) -> Arc<dyn Tally> {
+        self.0.clone()
+    }
+
     pub fn is_complete(&self) -> bool {
         self.0.state.load(Ordering::Acquire) == COMPLETE
     }
@@ -72,6 +85,7 @@ impl Outgoing {
         match frame.into_data() {
             Ok(data) => {
                 let length = data.len() as u64;
+                self.sent.0.bytes.fetch_add(length, Ordering::Relaxed);
                 self.left = self.left.checked_sub(length).ok_or(TooLarge)?;
                 Ok(Frame::data(data))
             }

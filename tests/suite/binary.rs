@@ -1,15 +1,18 @@
 //! The built program, run as a child.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 /// A running `cloakroom`; killed on drop.
 pub struct Binary {
     child: Child,
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
+    logs: Arc<Mutex<Vec<u8>>>,
+    audited: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Binary {
@@ -27,7 +30,7 @@ impl Binary {
     /// Runs `cloakroom run` with that file, which has to log as JSON, until it says where it listens.
     pub fn serve(config: &Path) -> Self {
         let mut command = Self::command();
-        command.arg("run").arg("--config").arg(config).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.arg("run").arg("--config").arg(config).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program");
         let mut log = BufReader::new(child.stderr.take().expect("its log"));
         let (mut told, mut proxy, mut admin) = (String::new(), None, None);
@@ -43,8 +46,20 @@ impl Binary {
         }
         let (proxy, admin) = (proxy.expect("a proxy"), admin.expect("an admin listener"));
         // Read on, so that it never waits for its reader.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, proxy, admin }
+        let (logs, audited) = (Arc::new(Mutex::new(told.into_bytes())), Arc::default());
+        keep(log, &logs);
+        keep(child.stdout.take().expect("its output"), &audited);
+        Self { child, proxy, admin, logs, audited }
+    }
+
+    /// What it has logged so far.
+    pub fn logged(&self) -> String {
+        String::from_utf8_lossy(&self.logs.lock().unwrap()).into_owned()
+    }
+
+    /// What it has written to standard output so far: the audit records.
+    pub fn audited(&self) -> String {
+        String::from_utf8_lossy(&self.audited.lock().unwrap()).into_owned()
     }
 
     /// Ends it without a warning (SIGKILL).
@@ -60,6 +75,17 @@ impl Binary {
         unsafe { libc::kill(id, libc::SIGTERM) };
         self.child.wait().expect("its end").code()
     }
+}
+
+/// Keeps what is read until its end.
+fn keep(mut from: impl Read + Send + 'static, kept: &Arc<Mutex<Vec<u8>>>) {
+    let kept = kept.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 8 << 10];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            kept.lock().unwrap().extend_from_slice(&buffer[..read]);
+        }
+    });
 }
 
 fn address(line: &str, field: &str) -> Option<SocketAddr> {

@@ -21,7 +21,7 @@ use cloakroom::clock::{Clock, Time};
 use cloakroom::handle::{FieldHandle, Handle, SessionId};
 use cloakroom::session::{Actor, ActorKind, FieldIndex, LoadError, Session, Sessions, Verdict};
 use cloakroom::structured::Value;
-use cloakroom::telemetry::Metrics;
+use cloakroom::telemetry::{Exposition, Metrics};
 use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -225,7 +225,7 @@ impl House {
 
     /// One figure of the metrics, its labels as they are written; zero if it is not there.
     pub fn metric(&self, line: &str) -> u64 {
-        let text = self.metrics.encode().expect("metrics");
+        let text = self.metrics.encode(Exposition::OpenMetrics).expect("metrics");
         let value = text.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().expect("a whole number"))
     }
@@ -319,7 +319,7 @@ impl Drop for House {
         let in_time = self.wait_for(ending.ended).expect("an end without a panic");
         assert!(in_time, "an exchange did not end by itself:\n{}", self.logged());
         ending.thread.join().expect("no panic in cloakroom");
-        let metrics = self.metrics.encode().expect("metrics");
+        let metrics = self.metrics.encode(Exposition::OpenMetrics).expect("metrics");
         for gauge in ["cloakroom_active_requests 0", "cloakroom_active_streams 0"] {
             assert!(metrics.lines().any(|line| line == gauge), "an exchange left no record: no line {gauge}");
         }

@@ -19,5 +19,6 @@ mod route;
 mod redis;
 mod session;
 mod store;
+mod telemetry;
 mod upstream;
 mod writeback;

@@ -38,6 +38,10 @@ impl Cache {
         Self(quick_cache::sync::Cache::with_weighter(usual_items as usize, CACHE, ByBytes))
     }
 
+    pub fn get(&self, handle: Handle) -> Option<Arc<Entry>> {
+        self.0.get(&handle).map(|kept| kept.entry)
+    }
+
     /// The cached entry, else what `read` finds. An absent entry is not remembered: anyone can make up a handle.
     pub async fn find(
         &self,

@@ -39,6 +39,11 @@ impl Cache {
         Self { entries: quick_cache::sync::Cache::new(config.sessions as usize), mode: config.mode }
     }
 
+    /// The entry that is kept, where it is certainly the server's.
+    pub fn at_hand(&self, handle: Handle, link: &Link) -> Option<Arc<Entry>> {
+        self.entries.get(&handle).filter(|kept| self.is_valid(kept, link)).map(|kept| kept.entry)
+    }
+
     /// The entry that is kept, else what `read` finds; of many that ask at once one reads.
     ///
     /// An absent entry is not remembered: anyone can make up a handle.

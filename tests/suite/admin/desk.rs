@@ -118,6 +118,7 @@ impl Desk {
             clock: clock.clone(),
             live: Live::default(),
             audit: audit.clone(),
+            metrics: Metrics::new(),
         };
         let sessions = Arc::new(Sessions::new(parts, &config));
         let readiness = Readiness::awaiting(&["store"]);

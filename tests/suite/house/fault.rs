@@ -86,6 +86,10 @@ const WRITING: &[Fault] = &[Fault::Down, Fault::Writes];
 const TOUCHING: &[Fault] = &[Fault::Down, Fault::Writes, Fault::Touches];
 
 impl Store for Faulty {
+    fn at_hand(&self, handle: Handle) -> Option<Arc<Entry>> {
+        self.faults.any(READING).ok().and_then(|()| self.store.at_hand(handle))
+    }
+
     fn load(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
         self.unless(READING, |store| store.load(handle))
     }

@@ -1,0 +1,5 @@
+//! What is seen from outside: figures, logs, traces, the audit trail.
+
+mod figures;
+mod load;
+mod sidecar;
