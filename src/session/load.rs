@@ -91,6 +91,7 @@ impl Sessions {
             match migrate::migrate(record, &self.schema, &vault) {
                 Ok(None) => {
                     let fields = Fields::decode(record, &self.schema, &vault).map_err(LoadError::UnknownKey)?;
+                    self.tell_damage(handle, record, &fields);
                     let decoded =
                         Arc::new(Decoded { record: Arc::new(record.clone()), entry, fields: Arc::new(fields) });
                     self.decoded.insert(handle, decoded.clone());
@@ -103,6 +104,19 @@ impl Sessions {
             entry = self.entry(handle).await?;
         }
         Err(LoadError::Contended)
+    }
+
+    /// Counts and audits sealed values that do not open, once for every time that the record is read anew.
+    fn tell_damage(&self, handle: Handle, record: &Record, fields: &Fields) {
+        if fields.damaged.is_empty() {
+            return;
+        }
+        self.metrics.values_damaged.inc_by(fields.damaged.len() as u64);
+        let actor = Actor { user: record.user, ..Actor::new(ActorKind::Cloakroom) };
+        let found = self.facts(handle, record.revision, Action::Load, &actor).damaged(&fields.damaged);
+        if let Some(found) = found {
+            self.audit.attempted(&found);
+        }
     }
 
     /// Commits a migration; losing the race to another is fine, the session is read again either way.

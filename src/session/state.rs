@@ -46,14 +46,19 @@ pub struct Session {
 
 /// The fields of one revision, decoded.
 #[derive(Debug)]
-pub struct Fields(Vec<Held>);
+pub struct Fields {
+    held: Vec<Held>,
+    /// The sensitive fields whose values do not open under their key: something has altered or moved them.
+    pub(super) damaged: Vec<Arc<str>>,
+}
 
 impl Fields {
     /// Decodes a record by the schema. Sealed values are opened to see that they can be, and not kept.
     pub(super) fn decode(record: &Record, schema: &Schema, vault: &Vault<'_>) -> Result<Self, String> {
-        let mut fields = Vec::with_capacity(schema.len());
+        let mut held = Vec::with_capacity(schema.len());
+        let mut damaged = Vec::new();
         for (_, field) in schema.fields() {
-            fields.push(match record.fields.get(&field.path) {
+            held.push(match record.fields.get(&field.path) {
                 None => Held::Absent,
                 Some(stored) if field.sensitive => match vault.open(&field.path, &stored.json) {
                     Ok(plain) => match field.read(&plain) {
@@ -61,7 +66,10 @@ impl Fields {
                         None => unreadable(vault.session, &field.path, "does not fit its type"),
                     },
                     Err(Closed::UnknownKey(id)) => return Err(id),
-                    Err(Closed::Damaged) => unreadable(vault.session, &field.path, "does not open under its key"),
+                    Err(Closed::Damaged) => {
+                        damaged.push(field.path.clone());
+                        unreadable(vault.session, &field.path, "does not open under its key")
+                    }
                 },
                 Some(stored) if vault::is_sealed(&stored.json) => {
                     unreadable(vault.session, &field.path, "is sealed, and the field is not sensitive")
@@ -72,11 +80,11 @@ impl Fields {
                 },
             });
         }
-        Ok(Self(fields))
+        Ok(Self { held, damaged })
     }
 
     fn held(&self, index: FieldIndex) -> &Held {
-        self.0.get(index.position()).unwrap_or(&Held::Absent)
+        self.held.get(index.position()).unwrap_or(&Held::Absent)
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Action {
     AdminWrite,
     Resolve,
     Reseal,
+    /// For the sinks only: what was found when the session was read.
+    Load,
 }
 
 /// Who caused a commit.
@@ -120,6 +122,12 @@ impl Facts<'_> {
     /// The record of a write-back that was refused: for the sinks only.
     pub fn attempt(&self, outcome: &'static str) -> Option<String> {
         self.sealed(self.body(None, Some(outcome), Vec::new()))
+    }
+
+    /// The record of sealed values that were found not to open: for the sinks only.
+    pub fn damaged(&self, fields: &[Arc<str>]) -> Option<String> {
+        let changes = fields.iter().map(|field| Change { field, op: "damaged", before: Json::Null, after: Json::Null });
+        self.sealed(self.body(None, Some("damaged"), changes.collect()))
     }
 
     fn body<'a>(

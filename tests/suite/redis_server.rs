@@ -170,6 +170,14 @@ impl Raw {
         command.query(&mut self.0).unwrap()
     }
 
+    /// The answer to words that may have spaces in them.
+    #[track_caller]
+    pub fn say_all<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query(&mut self.0).unwrap()
+    }
+
     /// How often a command was called so far.
     pub fn calls(&mut self, command: &str) -> u64 {
         let stats: String = self.say("INFO commandstats");

@@ -2,4 +2,5 @@
 
 mod figures;
 mod load;
+mod redis;
 mod sidecar;

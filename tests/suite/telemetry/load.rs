@@ -207,3 +207,12 @@ fn agree(store: &str) {
 fn figures_agree_with_clients_backend_and_trails() {
     agree("store: { kind: embedded, path: ./sessions.db, timeout: 20s }");
 }
+
+#[test]
+fn figures_agree_where_the_store_is_a_server() {
+    let server = crate::redis_server::Server::shared();
+    agree(&format!(
+        "environment: load\nkeyring: {{ path: ./keyring.json }}\nstore: {{ kind: redis, url: '{}', timeout: 10s }}",
+        server.url()
+    ));
+}

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
@@ -40,7 +39,7 @@ routes:
 pub struct Sidecar {
     pub binary: Binary,
     pub backend: Backend,
-    pub folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     _runtime: Runtime,
 }
 
@@ -67,13 +66,11 @@ impl Sidecar {
         std::fs::write(folder.path().join("token"), TOKEN).unwrap();
         std::fs::write(folder.path().join("caller"), "a-token-for-a-caller").unwrap();
         let text = CONFIGURATION.replace("BACKEND", &backend.address.to_string());
+        let keyring = folder.path().join("keyring.json").display().to_string();
+        assert!(Binary::run(&["keys", "generate", "--keyring", &keyring]).status.success());
         let file = folder.path().join("cloakroom.yaml");
         std::fs::write(&file, format!("{text}{sections}\n")).unwrap();
-        Self { binary: Binary::serve(&file), backend, folder, _runtime: runtime }
-    }
-
-    pub fn path(&self) -> &Path {
-        self.folder.path()
+        Self { binary: Binary::serve(&file), backend, _folder: folder, _runtime: runtime }
     }
 
     /// Asks the proxy.
@@ -120,6 +117,21 @@ impl Sidecar {
             }
             assert!(Instant::now() < deadline, "in vain waited until {what}:\n{figures:#?}");
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The first audit record of that kind, waited for: sinks are not waited for by those who write.
+    pub fn audited(&self, of: impl Fn(&Json) -> bool) -> Json {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = self.binary.audited();
+            // The last line may not be whole yet.
+            let mut records = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+            if let Some(record) = records.find(|record| of(record)) {
+                return record;
+            }
+            assert!(Instant::now() < deadline, "in vain waited for a record among:\n{text}");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
