@@ -25,6 +25,7 @@ impl Sessions {
             user: None,
             rotate: None,
             end: None,
+            growth: None,
         })
     }
 
@@ -51,6 +52,7 @@ impl Sessions {
             if_match: proposal.if_match,
             user: self.user_after(&deltas),
             end: proposal.end.then(|| session.ends_at()),
+            growth: Some(proposal.growth(session, &self.schema)),
             ..self.change(base, handle, &deltas)?
         };
         change.rotate = new_id.as_ref().map(|(current, next)| Rotate {
@@ -169,6 +171,7 @@ impl Sessions {
             Outcome::Conflict(conflict) => Err(CommitError::Conflict(conflict)),
             Outcome::NotFound => Err(CommitError::NotFound),
             Outcome::Revoked => Err(CommitError::Revoked),
+            Outcome::TooLarge => Err(CommitError::TooLarge),
             Outcome::Done { revision, seq, record } => {
                 if let Some(record) = &record {
                     self.audit.committed(record);

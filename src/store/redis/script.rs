@@ -9,7 +9,7 @@ use super::layout;
 use crate::clock::Time;
 use crate::handle::{Birth, CommitId, SecretHash, UserKey};
 use crate::store::apply::REMEMBERED;
-use crate::store::{Change, Commit, Effect, Record, Replace, Resealed, TrailBounds};
+use crate::store::{Change, Commit, Effect, Growth, Record, Replace, Resealed, TrailBounds};
 
 /// A script, called by its digest.
 pub(super) struct Script {
@@ -121,6 +121,8 @@ struct ChangeAsked<'a> {
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rotate: Option<RotateAsked>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    growth: Option<Growth>,
 }
 
 #[derive(Serialize)]
@@ -195,6 +197,7 @@ fn change_asked(change: &Change) -> Detail<'_> {
         claims_at: change.claims_at,
         user: change.user.map(user_text),
         rotate,
+        growth: change.growth,
     }))
 }
 
