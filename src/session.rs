@@ -114,6 +114,8 @@ pub enum CommitError {
     NotFound,
     #[error("the session was revoked")]
     Revoked,
+    #[error("the session would be over its size, with what others wrote meanwhile")]
+    TooLarge,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]

@@ -142,6 +142,9 @@ pub struct Record {
     pub revision: u64,
     /// Audit records of this birth.
     pub seq: u64,
+    /// The bytes of all fields as they would be sent, as whoever wrote last has counted them; none if nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
     pub proof: Proof,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<UserKey>,
@@ -280,6 +283,31 @@ pub struct Change {
     pub rotate: Option<Rotate>,
     /// Revokes the session in the same step; the tombstone stands until then.
     pub end: Option<Time>,
+    /// What it does to the session's size, where that was counted.
+    pub growth: Option<Growth>,
+}
+
+/// How much larger or smaller a change makes a session, in bytes as its fields would be sent.
+///
+/// Fields of a change that merges stand as they were read, so that the difference holds whatever others wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Growth {
+    /// The size that was read, and at which revision.
+    pub from: u64,
+    pub at: u64,
+    /// The size after the change, had nobody else written.
+    pub to: u64,
+    /// No change may make a session larger than this. One that is larger already may still shrink.
+    pub most: u64,
+}
+
+impl Growth {
+    /// The size of a session at that revision after the change, given the size kept with it; none if it is too large.
+    pub fn of(&self, revision: u64, kept: Option<u64>) -> Option<u64> {
+        let now = kept.filter(|_| revision != self.at).unwrap_or(self.from);
+        let after = now.saturating_add(self.to).saturating_sub(self.from);
+        (self.to <= self.from || after <= self.most).then_some(after)
+    }
 }
 
 /// What a change was based on.
@@ -338,6 +366,8 @@ pub enum Outcome {
     Exists,
     /// The secret to be replaced is not the current one; nothing was changed.
     SecretChanged,
+    /// The session would be over its size, with what others wrote meanwhile.
+    TooLarge,
 }
 
 /// Why a change may not be merged.

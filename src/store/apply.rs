@@ -93,7 +93,9 @@ fn change(record: &Record, asked: &Change, commit: &Commit) -> Result<Applied, O
     if !has_effect(record, asked) {
         return Ok(unchanged(Outcome::Unchanged { revision: record.revision }));
     }
+    let size = size_after(record, asked)?;
     let mut record = next(record);
+    record.size = size;
     write_fields(&mut record, asked);
     record.schema = record.schema.max(asked.schema.unwrap_or(0));
     if let Some(user) = asked.user {
@@ -142,6 +144,14 @@ fn has_effect(record: &Record, asked: &Change) -> bool {
 
 fn changes_fields(asked: &Change) -> bool {
     !asked.set.is_empty() || !asked.unset.is_empty()
+}
+
+/// What nobody has counted is not known, and taken as it is read by the next who counts.
+fn size_after(record: &Record, asked: &Change) -> Result<Option<u64>, Outcome> {
+    match &asked.growth {
+        Some(growth) => growth.of(record.revision, record.size).map(Some).ok_or(Outcome::TooLarge),
+        None => Ok(record.size.filter(|_| !changes_fields(asked))),
+    }
 }
 
 /// Only field changes raise the revision.

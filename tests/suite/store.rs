@@ -61,6 +61,9 @@ macro_rules! contract {
             trail_is_paged_newest_first
             trail_is_trimmed_exactly
             trail_goes_on_over_births
+            writers_of_disjoint_fields_share_the_room_there_is
+            session_that_is_too_large_may_shrink
+            size_that_nobody_counted_is_as_it_was_read
             touch_slides_the_idle_expiry_and_nothing_else
             touch_never_moves_back
             touch_never_revives

@@ -122,6 +122,7 @@ fn record(now: Time) -> Record {
         schema: 1,
         revision: 1,
         seq: 1,
+        size: None,
         proof: Proof::Token { issuer: "issuer".into(), subject: "subject".into() },
         user: None,
         created_at: now,

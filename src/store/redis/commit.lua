@@ -58,7 +58,7 @@ else
 end
 
 local revision, seq = c.revision, c.seq
-local writes_fields = false
+local writes_fields, size = false, nil
 if c.effect ~= 'create' then
   revision, seq = number('@revision'), number('@seq') + 1
 end
@@ -82,6 +82,11 @@ if c.effect == 'change' then
   local raises = c.schema and c.schema > number('@schema')
   local moves = c.user and c.user ~= user
   if not (writes_fields or raises or moves or c.rotate or c.stands_until) then return {'unchanged', text(revision)} end
+  if c.growth then
+    local g = c.growth
+    size = (revision ~= g.at and number('@size') or g.from) + g.to - g.from
+    if g.to > g.from and size > g.most then return {'too-large'} end
+  end
   if writes_fields then revision = revision + 1 end
 elseif c.effect == 'reseal' then
   for _, value in ipairs(c.values) do
@@ -149,6 +154,11 @@ elseif c.effect == 'reseal' then
   for _, value in ipairs(c.values) do redis.call('HSET', session, value[1], value[3]) end
 end
 redis.call('HSET', session, '@revision', text(revision), '@seq', text(seq), '@recent', recent)
+if size then
+  redis.call('HSET', session, '@size', text(math.max(0, size)))
+elseif writes_fields then
+  redis.call('HDEL', session, '@size')
+end
 
 local times = redis.call('HMGET', session, '@last_active', '@idle', '@touch_interval', '@ends_at', '@birth')
 local dead_at = math.min(tonumber(times[1]) + tonumber(times[2]) + tonumber(times[3]), tonumber(times[4]))

@@ -16,6 +16,7 @@ const BIRTH: &str = "@birth";
 const SCHEMA: &str = "@schema";
 const REVISION: &str = "@revision";
 const SEQ: &str = "@seq";
+const SIZE: &str = "@size";
 const SECRET: &str = "@secret";
 const PREVIOUS: &str = "@previous";
 const PREVIOUS_UNTIL: &str = "@previous_until";
@@ -104,6 +105,9 @@ pub(super) fn encode(record: &Record) -> Vec<String> {
     if let Some(user) = record.user {
         pairs.put(USER, user);
     }
+    if let Some(size) = record.size {
+        pairs.put(SIZE, size);
+    }
     pairs.put(CREATED_AT, record.created_at.0);
     pairs.put(LAST_ACTIVE, record.last_active.0);
     pairs.put(ENDS_AT, record.ends_at.0);
@@ -155,6 +159,7 @@ fn record(hash: Hash) -> Option<Record> {
         schema: hash.text(SCHEMA)?.parse().ok()?,
         revision: hash.number(REVISION)?,
         seq: hash.number(SEQ)?,
+        size: hash.number(SIZE),
         proof,
         user,
         created_at: hash.time(CREATED_AT)?,

@@ -9,7 +9,7 @@ use super::layout;
 use crate::clock::Time;
 use crate::handle::{Birth, CommitId, SecretHash, UserKey};
 use crate::store::apply::REMEMBERED;
-use crate::store::{Change, Commit, Effect, Resealed, TrailBounds};
+use crate::store::{Change, Commit, Effect, Growth, Resealed, TrailBounds};
 
 /// A script, called by its digest.
 pub(super) struct Script {
@@ -106,6 +106,8 @@ struct ChangeAsked<'a> {
     user: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rotate: Option<RotateAsked>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    growth: Option<Growth>,
 }
 
 #[derive(Serialize)]
@@ -167,6 +169,7 @@ fn change_asked(change: &Change) -> Detail<'_> {
         schema: change.schema,
         user: change.user.map(user_text),
         rotate,
+        growth: change.growth,
     }))
 }
 

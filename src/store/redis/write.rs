@@ -67,6 +67,7 @@ impl Core {
             ["revoked"] => Ok(Outcome::Revoked),
             ["exists"] => Ok(Outcome::Exists),
             ["secret-changed"] => Ok(Outcome::SecretChanged),
+            ["too-large"] => Ok(Outcome::TooLarge),
             ["damaged"] => Err(damaged(commit.handle)),
             _ => Err(StoreError::Unknown),
         }
