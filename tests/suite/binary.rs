@@ -11,6 +11,7 @@ pub struct Binary {
     child: Child,
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
+    pub status: SocketAddr,
     logs: Arc<Mutex<Vec<u8>>>,
     audited: Arc<Mutex<Vec<u8>>>,
 }
@@ -33,7 +34,7 @@ impl Binary {
         command.arg("run").arg("--config").arg(config).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program");
         let mut log = BufReader::new(child.stderr.take().expect("its log"));
-        let (mut told, mut proxy, mut admin) = (String::new(), None, None);
+        let (mut told, mut proxy, mut admin, mut status) = (String::new(), None, None, None);
         while proxy.is_none() || admin.is_none() {
             let mut line = String::new();
             if log.read_line(&mut line).expect("a log") == 0 {
@@ -42,6 +43,7 @@ impl Binary {
             }
             proxy = proxy.or_else(|| address(&line, "address"));
             admin = admin.or_else(|| address(&line, "admin"));
+            status = status.or_else(|| address(&line, "status"));
             told.push_str(&line);
         }
         let (proxy, admin) = (proxy.expect("a proxy"), admin.expect("an admin listener"));
@@ -49,7 +51,8 @@ impl Binary {
         let (logs, audited) = (Arc::new(Mutex::new(told.into_bytes())), Arc::default());
         keep(log, &logs);
         keep(child.stdout.take().expect("its output"), &audited);
-        Self { child, proxy, admin, logs, audited }
+        let status = status.expect("a status listener");
+        Self { child, proxy, admin, status, logs, audited }
     }
 
     /// What it has logged so far.
@@ -62,6 +65,18 @@ impl Binary {
         String::from_utf8_lossy(&self.audited.lock().unwrap()).into_owned()
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        // SAFETY: a signal to a child that was not waited for yet, so its id is nobody else's.
+        unsafe { libc::kill(id, signal) };
+    }
+
+    /// Waits until it has ended; its exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        self.child.wait().expect("its end").code()
+    }
+
     /// Ends it without a warning (SIGKILL).
     pub fn kill(mut self) {
         self.child.kill().expect("a kill");
@@ -69,11 +84,9 @@ impl Binary {
     }
 
     /// Asks it to end, and waits until it has; its exit code.
-    pub fn terminate(mut self) -> Option<i32> {
-        let id = i32::try_from(self.child.id()).expect("a process id");
-        // SAFETY: a signal to a child that was not waited for yet, so its id is nobody else's.
-        unsafe { libc::kill(id, libc::SIGTERM) };
-        self.child.wait().expect("its end").code()
+    pub fn terminate(self) -> Option<i32> {
+        self.signal(libc::SIGTERM);
+        self.ended()
     }
 }
 
