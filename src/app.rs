@@ -27,7 +27,7 @@ use crate::listener::Listener;
 use crate::readiness::Readiness;
 use crate::session::{self, Live, Schema, Sessions};
 use crate::store::{Embedded, Memory, OpenError, Redis, Store, StoreError, TrailBounds, Unusable};
-use crate::telemetry::{Metrics, Observed};
+use crate::telemetry::{Metrics, Observed, Tracer, TracingError};
 
 pub use examine::{Examined, Refused, examine};
 pub use reload::ReloadNow;
@@ -72,6 +72,8 @@ pub enum StartError {
     Revocations(StoreError),
     #[error(transparent)]
     Audit(#[from] SinkError),
+    #[error(transparent)]
+    Tracing(#[from] TracingError),
     #[error("cannot listen on {address}: {error}")]
     Listen { address: String, error: std::io::Error },
     #[error("the configuration is not sound: {0}")]
@@ -96,8 +98,9 @@ pub async fn start_through(
     let (drain, live) = (Drain::default(), Live::default());
     let keys = LiveKeyring::new(keyring(config, &clock)?);
     let store = between(open_store(config, &clock).await?);
-    let store: Arc<dyn Store> = Arc::new(Observed::new(store, metrics.clone(), config.store.timeout.0));
+    let store: Arc<dyn Store> = Arc::new(Observed::new(store, &config.store, metrics.clone()));
     let audit = Audit::open(&config.audit.sinks, metrics.clone())?;
+    let (tracer, exporting) = Tracer::open(&config.tracing, &config.environment, &metrics)?;
     let parts = session::Parts {
         store: store.clone(),
         schema,
@@ -114,6 +117,7 @@ pub async fn start_through(
         rooms: Arc::new(rooms),
         sessions: sessions.clone(),
         metrics: metrics.clone(),
+        tracer,
         drain: drain.clone(),
     });
     let parts = admin::Parts {
@@ -132,6 +136,7 @@ pub async fn start_through(
     let path = keyring_path(config).unwrap_or_default();
     let watch = Arc::new(Mutex::new(Watch::new(path, config.keyring.activate_after.0)));
     tasks.push(tokio::spawn(follow_keys(watch.clone(), keys, drain.clone())));
+    tasks.extend(exporting.map(|exporting| tokio::spawn(exporting.run(drain.clone()))));
     readiness.holds("configuration");
     metrics.config_valid.set(1);
     look_at_store(&sessions, false, &readiness).await;

@@ -48,7 +48,7 @@ pub use scalar::{Period, Rate, Size};
 pub use session::{Field, FieldAudit, FieldType, Lifetime, Limits, Migration, Schema, Session};
 pub use source::Source;
 pub use store::{CacheMode, Keyring, Store, StoreCache, StoreFailure, StoreKind};
-pub use telemetry::{Audit, AuditSink, Log, LogFormat};
+pub use telemetry::{Audit, AuditSink, Log, LogFormat, Tracing};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -93,6 +93,8 @@ pub struct Config {
     pub audit: Audit,
     #[serde(default)]
     pub log: Log,
+    #[serde(default)]
+    pub tracing: Tracing,
     #[serde(default)]
     pub shutdown: Shutdown,
 }

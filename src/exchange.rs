@@ -26,7 +26,7 @@ use crate::listener::{Arrival, Service};
 use crate::respond::{self, Asker, Refusal, Setting, refuse};
 use crate::route::{Malformed, Route, RouteError};
 use crate::session::{Presence, Session, Sessions};
-use crate::telemetry::{Metrics, RateLimited, Record};
+use crate::telemetry::{self, Metrics, RateLimited, Record, Tracer};
 
 pub use policy::preflight;
 pub use reply::ReplyBody;
@@ -38,6 +38,7 @@ pub struct Exchanges {
     pub rooms: Arc<Rooms>,
     pub sessions: Arc<Sessions>,
     pub metrics: Metrics,
+    pub tracer: Tracer,
     pub drain: Drain,
 }
 
@@ -96,12 +97,14 @@ impl Exchanges {
         let (mut head, body) = request.into_parts();
         let peer = self.rooms.trusted.judge(arrival.peer);
         let client = self.rooms.trusted.client(peer, &head.headers);
-        let stripped = self.rooms.context.strip(&mut head, peer, &arrival);
+        let mut stripped = self.rooms.context.strip(&mut head, peer, &arrival);
+        record.traced(stripped.trace.record(&self.tracer), arrival.secure);
         record.named(&stripped.request_id, stripped.trace.id());
         let asker = Asker::of(&head, stripped.upgrade.is_some());
         let mut course = Course { cut: arrival.cut, ..Course::default() };
+        let place = record.place();
         let walk = self.walk((head, body), client, &stripped, &mut course, &mut record);
-        match walk.await {
+        match telemetry::within(place, walk).await {
             Ok(passage) => passage.respond(self, record),
             Err(refusal) => self.refuse(&refusal, &course, &asker, &stripped, record),
         }

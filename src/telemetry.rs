@@ -4,6 +4,7 @@ mod logs;
 mod metrics;
 mod record;
 mod store;
+mod trace;
 
 pub use logs::start_logs;
 pub use metrics::{
@@ -11,3 +12,4 @@ pub use metrics::{
 };
 pub use record::{Record, Tally};
 pub use store::Observed;
+pub use trace::{Parent, Place, Spans, Tracer, TracingError, within};

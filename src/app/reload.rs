@@ -121,7 +121,8 @@ impl Replaceable {
         let sessions = Arc::new(before.sessions.under(schema, &config.session));
         let admin = self.desk.admin.under(sessions.clone(), &config);
         self.audit.replace(sinks);
-        self.exchanges.replace(Exchanges { rooms: Arc::new(rooms), sessions, ..Exchanges::clone(&before) });
+        let tracer = before.tracer.sampling(config.tracing.sample);
+        self.exchanges.replace(Exchanges { rooms: Arc::new(rooms), sessions, tracer, ..Exchanges::clone(&before) });
         self.desk.replace(admin);
         for (address, limits) in &self.listeners {
             if let Some(listener) = config.listeners.iter().find(|listener| listener.address == *address) {

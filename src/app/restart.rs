@@ -18,6 +18,7 @@ pub fn awaits_restart(started: &Config, now: &Config) -> Vec<String> {
         ("status.address", started.status.address != now.status.address),
         ("log", json(&started.log) != json(&now.log)),
         ("audit", trail(started) != trail(now)),
+        ("tracing.otlp", started.tracing.otlp != now.tracing.otlp),
     ];
     parts.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect()
 }

@@ -52,3 +52,21 @@ pub enum LogFormat {
     Json,
     Pretty,
 }
+
+/// Spans of what exchanges take, for a collector.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tracing {
+    /// The collector's address for OTLP over gRPC, such as `http://collector:4317`. Nothing is sent without one.
+    pub otlp: Option<String>,
+    /// The share of traces that begin here of which spans are sent, from 0 to 1. What a client's trace says of
+    /// itself goes before.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub sample: f64,
+}
+
+impl Default for Tracing {
+    fn default() -> Self {
+        Self { otlp: None, sample: 0.01 }
+    }
+}

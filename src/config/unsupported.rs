@@ -57,7 +57,6 @@ const TABLE: &[Rule] = &[
     Rule { place: "routes/*/forward_credential", refuses: Unless(|| json!(false)) },
     Rule { place: "routes/*/rate_limits/*/scope", refuses: Such(|text| text == "cluster", "the scope `cluster` is not supported yet") },
     Rule { place: "routes/*/rate_limits/*/on_failure", refuses: Always },
-    Rule { place: "tracing", refuses: Unless(|| json!({ "otlp": null, "sample": 0.01 })) },
 ];
 
 /// Takes what is not supported out of the tree; what is left is what the schema knows.

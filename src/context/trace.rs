@@ -1,20 +1,25 @@
 //! W3C trace context, carried on.
 
 use http::{HeaderMap, HeaderValue};
+use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
 use crate::headers::{self, TRACEPARENT, TRACESTATE};
+use crate::telemetry::{Parent, Spans, Tracer};
 
 /// The trace that an exchange belongs to.
 #[derive(Debug)]
 pub struct Trace {
+    /// What the backend is told.
     parent: String,
     state: Option<HeaderValue>,
+    /// Whether somebody before us began it.
+    continued: bool,
 }
 
 impl Trace {
-    /// Continues the client's trace if it is well-formed, else starts one that nobody records.
+    /// Continues the client's trace if it is well-formed, else starts one.
     ///
-    /// No span of our own is recorded, so the parent is passed on as it is and the chain stays whole.
+    /// Unless a span of our own is recorded, the parent is passed on as it is, and the chain stays whole.
     pub fn of(headers: &mut HeaderMap) -> Self {
         let parent = headers::only(headers, &TRACEPARENT).ok().flatten().and_then(|value| value.to_str().ok());
         let parent = parent.filter(|text| is_traceparent(text)).map(str::to_owned);
@@ -22,9 +27,27 @@ impl Trace {
         headers.remove(TRACEPARENT);
         headers.remove(TRACESTATE);
         match parent {
-            Some(parent) => Self { parent, state },
-            None => Self { parent: format!("00-{}-{}-00", random_hex::<16>(), random_hex::<8>()), state: None },
+            Some(parent) => Self { parent, state, continued: true },
+            None => {
+                let parent = format!("00-{}-{}-00", random_hex::<16>(), random_hex::<8>());
+                Self { parent, state: None, continued: false }
+            }
         }
+    }
+
+    /// Decides whether spans are recorded of it, and has the backend told of ours, if so.
+    pub fn record(&mut self, tracer: &Tracer) -> Option<Spans> {
+        let spans = tracer.begin(self.as_parent()?)?;
+        self.parent = spans.traceparent();
+        Some(spans)
+    }
+
+    fn as_parent(&self) -> Option<Parent> {
+        let part = |from: usize, to: usize| self.parent.get(from..to);
+        let span = SpanId::from_hex(part(36, 52)?).ok()?;
+        let flags = TraceFlags::new(u8::from_str_radix(part(53, 55)?, 16).ok()?);
+        let trace = TraceId::from_hex(part(3, 35)?).ok()?;
+        Some(Parent { trace, span: self.continued.then_some(span), flags })
     }
 
     pub fn parent(&self) -> &str {

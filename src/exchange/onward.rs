@@ -69,7 +69,7 @@ impl Exchanges {
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
         let sent = request.body().sent();
-        record.forwarded(sent.tally());
+        record.forwarded(sent.tally(), self.rooms.upstreams.authority(admitted.route.index));
         let forwarding = self.rooms.upstreams.forward(admitted.route.index, request);
         let answer = match &admitted.presence {
             Some(presence) => tokio::select! {
@@ -78,7 +78,7 @@ impl Exchanges {
             },
             None => forwarding.await,
         };
-        record.answered();
+        record.answered(answer.as_ref().ok().map(|answer| answer.response.status()));
         answer.map_err(|error| match error {
             UpstreamError::Broken(_) if sent.is_too_large() => Refusal::BodyTooLarge,
             // Not the backend's doing: its request broke off because ours did.

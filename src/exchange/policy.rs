@@ -31,6 +31,8 @@ pub struct Policy {
     pub body_limit: Option<u64>,
     pub head_limit: usize,
     name: Arc<str>,
+    /// The path that it matches.
+    pattern: String,
     figures: OnceLock<Arc<RouteFigures>>,
 }
 
@@ -47,6 +49,7 @@ impl Policies {
             body_limit: route.limits.body.map(|size| size.0),
             head_limit: route.limits.head.bytes(),
             name: route.name.as_str().into(),
+            pattern: route.matches.path.clone().unwrap_or_else(|| "/".into()),
             figures: OnceLock::new(),
         });
         Self { routes: compiled.collect(), closed: Policy::closed() }
@@ -65,7 +68,7 @@ impl Policies {
 
 impl Policy {
     pub fn figures(&self, metrics: &Metrics) -> &Arc<RouteFigures> {
-        self.figures.get_or_init(|| metrics.route(&self.name))
+        self.figures.get_or_init(|| metrics.route(&self.name, &self.pattern))
     }
 
     fn closed() -> Self {
@@ -80,6 +83,7 @@ impl Policy {
             body_limit: Some(0),
             head_limit: 0,
             name: "none".into(),
+            pattern: String::new(),
             figures: OnceLock::new(),
         }
     }

@@ -20,7 +20,7 @@ use crate::respond::Refusal;
 use crate::route::Route;
 use crate::session::{Action, Actor, ActorKind, CommitError, Committed, Presence, Session};
 use crate::store::StoreError;
-use crate::telemetry::{Record, WriteBack};
+use crate::telemetry::{self, Place, Record, WriteBack};
 use crate::upstream::{Answer, Lease, UpstreamError};
 use crate::writeback::{Checker, Collected, Part, Wish};
 
@@ -48,6 +48,7 @@ struct Writer {
     /// The revision that the head of the same response committed.
     own: Option<u64>,
     actor: Actor,
+    place: Option<Place>,
 }
 
 /// What became of a write-back that was not refused.
@@ -79,6 +80,7 @@ pub async fn settle(
         route: route.clone(),
         session,
         own: None,
+        place: record.place(),
     };
     let strict = policy.on_reject == OnReject::Fail && head.status.as_u16() < 400;
     let mut presence = presence;
@@ -220,7 +222,12 @@ impl Passage {
 impl Writer {
     /// Checks and commits on a task of its own: the backend has acted, and a client that leaves does not undo that.
     async fn write(&self, collected: Collected, part: Part) -> Result<Written, Refusal> {
-        self.exchanges.drain.spawn(self.clone().carry_out(collected, part)).await.unwrap_or_else(cut_off)
+        self.spawn(collected, part).await.unwrap_or_else(cut_off)
+    }
+
+    fn spawn(&self, collected: Collected, part: Part) -> JoinHandle<Result<Written, Refusal>> {
+        let work = self.clone().carry_out(collected, part);
+        self.exchanges.drain.spawn(telemetry::within(self.place.clone(), work))
     }
 
     async fn attempt(&self, collected: Collected, part: Part) -> Result<Written, Refusal> {
@@ -365,8 +372,7 @@ impl TrailerWriting {
         self.state = if collected.is_empty() || self.preflight {
             State::Passing(trailers)
         } else {
-            let task = self.writer.exchanges.drain.spawn(self.writer.clone().carry_out(collected, Part::Trailers));
-            State::Writing { trailers, task }
+            State::Writing { trailers, task: self.writer.spawn(collected, Part::Trailers) }
         };
     }
 

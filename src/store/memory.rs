@@ -32,8 +32,12 @@ impl Memory {
 }
 
 impl Store for Memory {
+    fn at_hand(&self, handle: Handle) -> Option<Arc<Entry>> {
+        self.state().entries.get(&handle).cloned()
+    }
+
     fn load(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
-        Box::pin(ready(Ok(self.state().entries.get(&handle).cloned())))
+        Box::pin(ready(Ok(self.at_hand(handle))))
     }
 
     fn commit(&self, commit: Commit) -> Reply<'_, Outcome> {

@@ -104,13 +104,13 @@ impl Metrics {
         figures.register_traffic(&mut registry);
         figures.register_sessions(&mut registry);
         figures.register_process(&mut registry);
-        let unrouted = Arc::new(RouteFigures::new(figures.clone(), &NO_ROUTE.into()));
+        let unrouted = Arc::new(RouteFigures::new(figures.clone(), &NO_ROUTE.into(), ""));
         Self { figures, registry: Arc::new(registry), unrouted }
     }
 
     /// The figures of a route, which are the same for as long as the process runs, whatever becomes of the route.
-    pub fn route(&self, name: &Arc<str>) -> Arc<RouteFigures> {
-        Arc::new(RouteFigures::new(self.figures.clone(), name))
+    pub fn route(&self, name: &Arc<str>, pattern: &str) -> Arc<RouteFigures> {
+        Arc::new(RouteFigures::new(self.figures.clone(), name, pattern))
     }
 
     /// The figures of each kind of question to the store, in the order of [`StoreOp::ALL`].

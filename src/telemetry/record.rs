@@ -9,6 +9,7 @@ use http::{Method, StatusCode, Version};
 use crate::handle::Handle;
 
 use super::metrics::{Ended, Metrics, RouteFigures, WriteBack};
+use super::trace::{Ending, Place, Spans};
 
 /// What is known of an exchange so far. Leaves a log line and the figures when it is dropped.
 pub struct Record {
@@ -32,6 +33,9 @@ pub struct Record {
     upstream: Option<Upstream>,
     complete: bool,
     streaming: bool,
+    secure: bool,
+    backend_status: Option<StatusCode>,
+    spans: Option<Box<Spans>>,
 }
 
 /// What knows how many bytes have come so far.
@@ -86,7 +90,21 @@ impl Record {
             upstream: None,
             complete: false,
             streaming: false,
+            secure: false,
+            backend_status: None,
+            spans: None,
         }
+    }
+
+    /// The exchange's spans, if any are recorded of it.
+    pub fn traced(&mut self, spans: Option<Spans>, secure: bool) {
+        self.spans = spans.map(Box::new);
+        self.secure = secure;
+    }
+
+    /// Where the spans of what is done for this exchange belong.
+    pub fn place(&self) -> Option<Place> {
+        self.spans.as_ref().map(|spans| spans.place())
     }
 
     pub fn named(&mut self, request_id: &Arc<str>, trace_id: &str) {
@@ -105,14 +123,18 @@ impl Record {
     }
 
     /// The request goes to the backend, and so does its body, as far as it comes.
-    pub fn forwarded(&mut self, body: Arc<dyn Tally>) {
+    pub fn forwarded(&mut self, body: Arc<dyn Tally>, authority: &str) {
         self.own.stop();
+        if let Some(spans) = &mut self.spans {
+            spans.forwarded(authority);
+        }
         self.received = Some(body);
         self.upstream = Some(Upstream { forwarded: Instant::now(), waited: None });
     }
 
     /// The backend's head came, or will not.
-    pub fn answered(&mut self) {
+    pub fn answered(&mut self, status: Option<StatusCode>) {
+        self.backend_status = status;
         if let Some(upstream) = &mut self.upstream {
             upstream.waited = Some(upstream.forwarded.elapsed());
         }
@@ -170,6 +192,9 @@ impl Drop for Record {
         let last = Last { total: self.started.elapsed(), waited, outcome: self.outcome() };
         self.count(&last);
         self.log(&last);
+        if let Some(spans) = self.spans.take() {
+            spans.end(&self.ending(&last));
+        }
     }
 }
 
@@ -203,6 +228,23 @@ impl Record {
             self.metrics.active_streams.dec();
         }
         self.metrics.active_requests.dec();
+    }
+
+    fn ending(&self, last: &Last) -> Ending<'_> {
+        Ending {
+            method: &self.method,
+            protocol: self.protocol,
+            secure: self.secure,
+            route: self.figures.as_ref().map(|figures| (&*figures.route, &*figures.pattern)),
+            status: self.status,
+            backend_status: self.backend_status,
+            outcome: last.outcome.name(),
+            problem: self.problem,
+            session: self.session.map(|session| session.to_string()),
+            revisions: (self.revision_read, self.revision_written),
+            write_back: self.write_back.map(WriteBack::name),
+            cache_hit: self.cache_hit,
+        }
     }
 
     fn log(&self, last: &Last) {

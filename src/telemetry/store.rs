@@ -3,31 +3,49 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use opentelemetry::trace::SpanKind;
+
 use crate::clock::Time;
+use crate::config::{self, StoreKind};
 use crate::handle::{Birth, Handle, UserKey};
 use crate::store::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Trail};
 
 use super::metrics::{Metrics, StoreFigures, StoreOp};
+use super::trace::{self, Span};
 
 /// Stands before the store, times what it is asked for and counts what it does not answer.
 pub struct Observed {
     store: Arc<dyn Store>,
     metrics: Metrics,
     ops: Vec<StoreFigures>,
+    /// What it is called in spans.
+    system: &'static str,
     /// How long its callers wait.
     patience: Duration,
 }
 
 impl Observed {
-    pub fn new(store: Arc<dyn Store>, metrics: Metrics, patience: Duration) -> Self {
+    pub fn new(store: Arc<dyn Store>, section: &config::Store, metrics: Metrics) -> Self {
         let ops = metrics.store();
-        Self { store, metrics, ops, patience }
+        let system = match section.kind {
+            StoreKind::Redis => "redis",
+            StoreKind::Embedded => "embedded",
+            StoreKind::Memory => "memory",
+        };
+        Self { store, metrics, ops, system, patience: section.timeout.0 }
     }
 
     fn watch<'a, T: Send + 'a>(&'a self, op: StoreOp, reply: Reply<'a, T>) -> Reply<'a, T> {
         // Every operation has its figures, in the order of the list.
         let Some(figures) = self.ops.get(op as usize) else { return reply };
-        let mut asked = Asked { figures, since: Instant::now(), patience: self.patience, answered: false };
+        let span = trace::child(SpanKind::Client).map(|mut span| {
+            span.named(op.name());
+            span.set("db.system.name", self.system);
+            span.set("db.operation.name", op.name());
+            span
+        });
+        let since = Instant::now();
+        let mut asked = Asked { figures, since, patience: self.patience, answered: false, span };
         Box::pin(async move {
             let answer = reply.await;
             asked.answered(answer.as_ref().err());
@@ -43,18 +61,20 @@ struct Asked<'a> {
     since: Instant,
     patience: Duration,
     answered: bool,
+    span: Option<Span>,
 }
 
 impl Asked<'_> {
     fn answered(&mut self, error: Option<&StoreError>) {
         self.answered = true;
-        self.count(error.is_some());
+        self.count(error.map(kind));
     }
 
-    fn count(&self, failed: bool) {
+    fn count(&mut self, failure: Option<&'static str>) {
         self.figures.duration.observe(self.since.elapsed().as_secs_f64());
-        if failed {
+        if let Some(kind) = failure {
             self.figures.errors.inc();
+            self.span.iter_mut().for_each(|span| span.failed(kind));
         }
     }
 }
@@ -62,8 +82,18 @@ impl Asked<'_> {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         if !self.answered && self.since.elapsed() >= self.patience {
-            self.count(true);
+            self.count(Some("timeout"));
         }
+    }
+}
+
+fn kind(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Timeout => "timeout",
+        StoreError::Unavailable(_) => "unavailable",
+        StoreError::Unknown => "unknown",
+        StoreError::Damaged(_) => "damaged",
+        StoreError::Closed => "closed",
     }
 }
 

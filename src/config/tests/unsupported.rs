@@ -13,8 +13,6 @@ fn what_is_not_supported_yet_is_refused_at_its_key() {
         ("store: { durability: { ‸wait_replicas: 1 } }", "`wait_replicas` is not supported yet"),
         ("identity: { ‸jwt: [{ issuer: x }] }", "`jwt` is not supported yet"),
         ("identity: { ‸introspection: [{ url: x }] }", "`introspection` is not supported yet"),
-        ("tracing: { ‸otlp: \"http://collector:4317\" }", "`otlp` is not supported yet"),
-        ("tracing: { ‸sample: 1.0 }", "`sample` is not supported yet"),
     ] {
         reported(&format!("{SOUND}{line}\n"), &[message]);
     }
@@ -68,7 +66,6 @@ listeners: [{{ address: \"0.0.0.0:8080\", tls: null, proxy_protocol: false }}]
 store: {{ kind: embedded, url: null, urls: [], cluster: false, ca: ~, connect_timeout: 1s, cache: {{ sessions: 10000, mode: tracking }}, on_failure: closed, stale_for: 30s, durability: {{ wait_replicas: 0, timeout: 100ms }} }}
 identity: {{ jwt: null, introspection: [] }}
 session: {{ max_per_user: null, schema: {{ version: 1, fields: {{}} }} }}
-tracing: {{ otlp: null, sample: 0.01 }}
 routes: [{{ {ROUTE}, upstream_tls: null, forward_credential: false, rate_limits: [{{ per: client, rate: 1/s, burst: 1, scope: local }}] }}]
 "
     ));
@@ -76,25 +73,15 @@ routes: [{{ {ROUTE}, upstream_tls: null, forward_credential: false, rate_limits:
 
 #[test]
 fn unknown_keys_beside_what_is_not_supported_are_unknown() {
-    let help = helped(&format!("{SOUND}tracing: {{ ‸sampel: 0.5 }}\n"), "unknown key `sampel`");
-    assert_eq!(help, "did you mean `sample`?");
     reported(&format!("{SOUND}store: {{ durability: {{ ‸size: 1 }} }}\n"), &["unknown key `size`"]);
 }
 
 #[test]
 fn the_published_schema_has_none_of_it() {
     let schema = json_schema().to_string();
-    for key in [
-        "tls",
-        "proxy_protocol",
-        "jwt",
-        "introspection",
-        "max_per_user",
-        "tracing",
-        "cluster",
-        "forward_credential",
-        "durability",
-    ] {
+    for key in
+        ["tls", "proxy_protocol", "jwt", "introspection", "max_per_user", "cluster", "forward_credential", "durability"]
+    {
         assert!(!schema.contains(&format!("\"{key}\"")), "{key}");
     }
 }

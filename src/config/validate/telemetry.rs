@@ -1,6 +1,7 @@
 use tracing_subscriber::EnvFilter;
 
 use super::some;
+use super::url::is_collector;
 use crate::config::{Config, Problems};
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
@@ -8,6 +9,14 @@ pub(super) fn validate(config: &Config, problems: &mut Problems) {
     if !is_filter(&config.log.level) {
         let help = "a level is `error`, `warn`, `info`, `debug` or `trace`; a filter is `info,TARGET=debug`";
         problems.error_with_help("/log/level", "this is neither a level nor a filter", help);
+    }
+    let tracing = &config.tracing;
+    if tracing.otlp.as_deref().is_some_and(|url| !is_collector(url)) {
+        let help = "a collector that takes OTLP over gRPC is said as `http://HOST:PORT`";
+        problems.error_with_help("/tracing/otlp", "this is no collector's address", help);
+    }
+    if !(0.0..=1.0).contains(&tracing.sample) {
+        problems.error_with_help("/tracing/sample", "a share is from 0 to 1", "`0.01` is one trace in a hundred");
     }
 }
 

@@ -17,6 +17,12 @@ pub(super) fn is_origin(text: &str) -> bool {
     })
 }
 
+/// `http://HOST[:PORT]`, a slash behind it or not.
+pub(super) fn is_collector(text: &str) -> bool {
+    let rest = text.strip_prefix("http://");
+    rest.is_some_and(|rest| Authority::parse(rest.strip_suffix('/').unwrap_or(rest)).is_some())
+}
+
 /// An absolute http or https URL, or a path on this origin.
 pub(super) fn is_login_url(text: &str) -> bool {
     let visible = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\' && b != b'#');

@@ -13,6 +13,8 @@ use super::label::{Ended, Request, Route, WriteBack, WriteBacks};
 #[derive(Debug)]
 pub struct RouteFigures {
     pub route: Arc<str>,
+    /// The path that it matches, as it is configured.
+    pub pattern: Arc<str>,
     figures: Arc<Figures>,
     /// The statuses that were seen so far: few, so that a glance over them costs less than a hash.
     ended: ArcSwap<Vec<(u16, Ended, Counter)>>,
@@ -23,13 +25,14 @@ pub struct RouteFigures {
 }
 
 impl RouteFigures {
-    pub(super) fn new(figures: Arc<Figures>, name: &Arc<str>) -> Self {
+    pub(super) fn new(figures: Arc<Figures>, name: &Arc<str>, pattern: &str) -> Self {
         let route = Route { route: name.clone() };
         let write_back = |outcome: &WriteBack| {
             figures.write_backs.get_or_create_owned(&WriteBacks { route: name.clone(), outcome: *outcome })
         };
         Self {
             route: name.clone(),
+            pattern: pattern.into(),
             ended: ArcSwap::default(),
             request_duration: figures.request_duration.get_or_create_owned(&route),
             overhead_duration: figures.overhead_duration.get_or_create_owned(&route),

@@ -40,7 +40,7 @@ pub struct Sidecar {
     pub binary: Binary,
     pub backend: Backend,
     _folder: tempfile::TempDir,
-    _runtime: Runtime,
+    pub runtime: Runtime,
 }
 
 /// An answer as it came, or as far as it came.
@@ -60,7 +60,11 @@ pub struct Guest {
 impl Sidecar {
     /// Runs one with these sections beside the usual ones.
     pub fn run(sections: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        Self::run_beside(runtime(), sections)
+    }
+
+    /// The same, on a runtime where others serve it already.
+    pub fn run_beside(runtime: Runtime, sections: &str) -> Self {
         let backend = Backend::open(&runtime);
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), TOKEN).unwrap();
@@ -70,7 +74,7 @@ impl Sidecar {
         assert!(Binary::run(&["keys", "generate", "--keyring", &keyring]).status.success());
         let file = folder.path().join("cloakroom.yaml");
         std::fs::write(&file, format!("{text}{sections}\n")).unwrap();
-        Self { binary: Binary::serve(&file), backend, _folder: folder, _runtime: runtime }
+        Self { binary: Binary::serve(&file), backend, _folder: folder, runtime }
     }
 
     /// Asks the proxy.
@@ -140,6 +144,10 @@ impl Sidecar {
         let of = |line: &Json| line["target"] == target;
         self.binary.logged().lines().filter_map(|line| serde_json::from_str(line).ok()).filter(of).collect()
     }
+}
+
+pub fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
 }
 
 /// Sends one request over a connection of its own and reads all that comes.
