@@ -63,6 +63,8 @@ fn an_exchange_is_a_server_s_span_a_client_s_and_one_for_each_question_to_the_st
     assert_eq!(commit.attributes, attributes(json!({ "db.system.name": "memory", "db.operation.name": "commit" })));
     let of = |name: &str| server.resource[name].as_str().unwrap().to_owned();
     assert_eq!((of("service.name").as_str(), of("deployment.environment.name").as_str()), ("cloakroom", "prod"));
+    let received = collector.received();
+    assert!(!received.windows(6).any(|bytes| bytes == b"secret"), "the query was told");
     sidecar.until("they are counted", |figures| figures.of("trace_spans_exported_total") == 3.0);
 }
 
