@@ -152,11 +152,23 @@ impl Sink {
         let dropped = metrics.audit_dropped.get_or_create_owned(&SinkName { sink: name });
         let lost = dropped.clone();
         let writer = std::thread::spawn(move || {
+            let mut writes = true;
             for line in waiting {
-                if let Err(error) = write(line.as_bytes()) {
-                    lost.inc();
-                    tracing::warn!(target: "cloakroom::audit", sink = name, %error, "an audit copy could not be written");
+                let written = write(line.as_bytes());
+                match &written {
+                    Ok(()) if !writes => {
+                        tracing::info!(target: "cloakroom::audit", sink = name, "audit copies are written again");
+                    }
+                    Ok(()) => {}
+                    Err(error) => {
+                        lost.inc();
+                        // Once, and not for every record that follows.
+                        if writes {
+                            tracing::warn!(target: "cloakroom::audit", sink = name, %error, "audit copies cannot be written");
+                        }
+                    }
                 }
+                writes = written.is_ok();
             }
         });
         Self { of: of.clone(), records, writer, dropped }
@@ -168,19 +180,25 @@ struct LogFile {
     path: PathBuf,
     file: File,
     inode: u64,
+    /// Whether the last line may stand there in part.
+    torn: bool,
 }
 
 impl LogFile {
     fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
         let inode = file.metadata()?.ino();
-        Ok(Self { path: path.to_owned(), file, inode })
+        Ok(Self { path: path.to_owned(), file, inode, torn: false })
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if std::fs::metadata(&self.path).map_or(0, |now| now.ino()) != self.inode {
             *self = Self::open(&self.path)?;
         }
-        self.file.write_all(line)
+        // What follows a line that was cut off is a line of its own.
+        let ended = if self.torn { self.file.write_all(b"\n") } else { Ok(()) };
+        let written = ended.and_then(|()| self.file.write_all(line));
+        self.torn = written.is_err();
+        written
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 /// A running `cloakroom`; killed on drop.
@@ -14,6 +14,16 @@ pub struct Binary {
     pub status: SocketAddr,
     logs: Arc<Mutex<Vec<u8>>>,
     audited: Arc<Mutex<Vec<u8>>>,
+    /// Open, and never read again.
+    _unread: Option<BufReader<ChildStderr>>,
+}
+
+/// Who reads what it writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    Reads,
+    StopsReadingTheLog,
+    ClosesTheOutput,
 }
 
 impl Binary {
@@ -30,6 +40,11 @@ impl Binary {
 
     /// Runs `cloakroom run` with that file, which has to log as JSON, until it says where it listens.
     pub fn serve(config: &Path) -> Self {
+        Self::serve_to(config, Reader::Reads)
+    }
+
+    /// The same, before a reader that may be a bad one.
+    pub fn serve_to(config: &Path, reader: Reader) -> Self {
         let mut command = Self::command();
         command.arg("run").arg("--config").arg(config).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program");
@@ -49,10 +64,21 @@ impl Binary {
         let (proxy, admin) = (proxy.expect("a proxy"), admin.expect("an admin listener"));
         // Read on, so that it never waits for its reader.
         let (logs, audited) = (Arc::new(Mutex::new(told.into_bytes())), Arc::default());
-        keep(log, &logs);
-        keep(child.stdout.take().expect("its output"), &audited);
+        let mut unread = None;
+        let output = child.stdout.take().expect("its output");
+        match reader {
+            Reader::Reads => {
+                keep(log, &logs);
+                keep(output, &audited);
+            }
+            Reader::StopsReadingTheLog => {
+                unread = Some(log);
+                keep(output, &audited);
+            }
+            Reader::ClosesTheOutput => keep(log, &logs),
+        }
         let status = status.expect("a status listener");
-        Self { child, proxy, admin, status, logs, audited }
+        Self { child, proxy, admin, status, logs, audited, _unread: unread }
     }
 
     /// What it has logged so far.

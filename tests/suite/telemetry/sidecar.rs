@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value as Json, json};
 use tokio::runtime::Runtime;
 
-use crate::binary::Binary;
+use crate::binary::{Binary, Reader};
 use crate::house::{Backend, PATIENCE};
 
 pub const TOKEN: &str = "a-token-for-the-admin-api";
@@ -39,7 +39,7 @@ routes:
 pub struct Sidecar {
     pub binary: Binary,
     pub backend: Backend,
-    _folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
     pub runtime: Runtime,
 }
 
@@ -65,6 +65,11 @@ impl Sidecar {
 
     /// The same, on a runtime where others serve it already.
     pub fn run_beside(runtime: Runtime, sections: &str) -> Self {
+        Self::run_to(Reader::Reads, runtime, sections)
+    }
+
+    /// The same, before a reader that may be a bad one.
+    pub fn run_to(reader: Reader, runtime: Runtime, sections: &str) -> Self {
         let backend = Backend::open(&runtime);
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), TOKEN).unwrap();
@@ -74,7 +79,7 @@ impl Sidecar {
         assert!(Binary::run(&["keys", "generate", "--keyring", &keyring]).status.success());
         let file = folder.path().join("cloakroom.yaml");
         std::fs::write(&file, format!("{text}{sections}\n")).unwrap();
-        Self { binary: Binary::serve(&file), backend, _folder: folder, runtime }
+        Self { binary: Binary::serve_to(&file, reader), backend, folder, runtime }
     }
 
     /// Asks the proxy.
@@ -100,6 +105,30 @@ impl Sidecar {
         let json: Json = serde_json::from_str(&made.body).unwrap();
         let text = |name: &str| json[name].as_str().unwrap().to_owned();
         Guest { id: text("session_id"), handle: text("session") }
+    }
+
+    /// Runs a command of the program against its admin listener.
+    pub fn command(&self, words: &[&str]) -> std::process::Output {
+        let admin = self.binary.admin.to_string();
+        let token = self.folder.path().join("token").display().to_string();
+        Binary::run(&[words, &["--admin", &admin, "--token-file", &token]].concat())
+    }
+
+    /// Standard output of a command that has to succeed.
+    #[track_caller]
+    pub fn said(&self, words: &[&str]) -> String {
+        let output = self.command(words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Ends it, lets something be done to its folder, and runs it again.
+    pub fn restart_after(mut self, change: impl FnOnce(&std::path::Path)) -> Self {
+        let file = self.folder.path().join("cloakroom.yaml");
+        assert_eq!(self.binary.terminate(), Some(0));
+        change(self.folder.path());
+        self.binary = Binary::serve(&file);
+        self
     }
 
     /// The figures as Prometheus reads them.
