@@ -87,6 +87,7 @@ pub async fn start_through(
         clock,
         live: live.clone(),
         audit: audit.clone(),
+        metrics: metrics.clone(),
     };
     let sessions = Arc::new(Sessions::new(parts, config));
     sessions.read_revocations().await.map_err(StartError::Revocations)?;
@@ -280,6 +281,7 @@ async fn sweep(exchanges: Exchanges, stale: bool, readiness: Readiness, drain: D
             () = drain.over() => return,
         }
         exchanges.rooms.sweep();
+        exchanges.sessions.sweep();
         has_answered |= look_at_store(&exchanges.sessions, stale && has_answered, &readiness).await;
     }
 }

@@ -1,5 +1,6 @@
 //! Sessions: loaded, proven and migrated; created, changed, rotated and revoked.
 
+mod birth;
 mod commit;
 mod delta;
 mod disclose;
@@ -8,11 +9,13 @@ mod load;
 mod migrate;
 mod proposal;
 mod require;
+mod revocations;
 mod revoke;
 mod schema;
 mod start;
 mod state;
 mod sweep;
+mod token;
 mod trail;
 mod vault;
 mod verify;
@@ -28,16 +31,20 @@ use crate::config;
 use crate::handle::{Birth, Handle, NoEntropy, SessionId};
 use crate::keyring::{Keyring, LiveKeyring};
 use crate::store::{Conflict, Entry, Record, Store, StoreError, Trail};
+use crate::telemetry::Metrics;
 
+use revocations::Revocations;
 use state::Fields;
 use vault::Vault;
 
+pub use birth::Born;
 pub use live::{Entering, Live, Presence};
 pub use proposal::{Proposal, fits_at_birth};
 pub use require::Requirements;
 pub use schema::{Field, FieldIndex, Misfit, Schema};
 pub use state::{Held, Proven, Session};
 pub use sweep::{KeyUse, KeyUses, Moved};
+pub use token::Found;
 pub use trail::{Action, Actor, ActorKind};
 pub use verify::{Finding, Verdict};
 
@@ -62,8 +69,13 @@ pub struct Sessions {
     trail_kept: u64,
     trail_retained: Duration,
     decoded: Cache<Handle, Arc<Decoded>>,
-    /// Users whose sessions from before that time are void.
-    void_before: Arc<revoke::VoidBefore>,
+    revocations: Arc<Revocations>,
+    /// Whose tokens make sessions.
+    issuers: Vec<Arc<str>>,
+    /// How long after its expiry a token may still pass, whoever issued it.
+    leeway: Duration,
+    max_per_user: Option<u32>,
+    metrics: Metrics,
 }
 
 /// How long sessions live.
@@ -97,11 +109,17 @@ pub enum LoadError {
     Revoked,
     #[error("the secret is not the session's")]
     WrongSecret,
+    #[error("there is no session for this token, and its issuer's tokens make none")]
+    Uninitialised,
+    #[error("the session that the token leads to is somebody else's")]
+    Foreign,
+    #[error("the token was issued longer ago than revocations are remembered")]
+    Outdated,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a value is sealed under key '{0}', which the keyring does not have")]
     UnknownKey(String),
-    #[error("a migration lost its race {MIGRATION_TRIES} times")]
+    #[error("others were first again and again")]
     Contended,
 }
 
@@ -118,10 +136,27 @@ pub enum CommitError {
     TooLarge,
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("there is such a session already")]
+    Exists,
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
     #[error("a value could not be sealed or its record not be signed")]
     Crypto,
+}
+
+/// A session that could not be made, or not be brought to what it is to be, is none.
+impl From<CommitError> for LoadError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NotFound => Self::NotFound,
+            CommitError::Revoked => Self::Revoked,
+            CommitError::Store(error) => Self::Store(error),
+            CommitError::Conflict(_) | CommitError::Exists | CommitError::TooLarge => Self::Contended,
+            CommitError::Entropy(_) | CommitError::Crypto => {
+                Self::Store(StoreError::Unavailable("a commit could not be sealed or signed".into()))
+            }
+        }
+    }
 }
 
 /// What a commit did.
@@ -140,9 +175,7 @@ pub struct Committed {
 #[derive(Debug)]
 pub struct Created {
     pub id: SessionId,
-    pub birth: Birth,
-    pub expires_at: Time,
-    pub ends_at: Time,
+    pub born: Born,
 }
 
 /// What sessions are made of, for [`Sessions::new`].
@@ -153,6 +186,7 @@ pub struct Parts {
     pub clock: Clock,
     pub live: Live,
     pub audit: Audit,
+    pub metrics: Metrics,
 }
 
 impl Sessions {
@@ -173,7 +207,11 @@ impl Sessions {
             trail_kept: config.audit.keep.into(),
             trail_retained: config.audit.retain.0,
             decoded: Cache::new(DECODED),
-            void_before: Arc::default(),
+            revocations: Arc::default(),
+            issuers: config.identity.issuers().iter().map(|issuer| issuer.issuer.as_str().into()).collect(),
+            leeway: config.identity.issuers().iter().map(|issuer| issuer.leeway.0).max().unwrap_or_default(),
+            max_per_user: section.max_per_user,
+            metrics: parts.metrics,
         }
     }
 
@@ -197,6 +235,11 @@ impl Sessions {
     /// The keyring as it is now; another may take its place.
     pub fn keyring(&self) -> Arc<Keyring> {
         self.keys.current()
+    }
+
+    /// Forgets revocations that have ended.
+    pub fn sweep(&self) {
+        self.revocations.sweep(self.clock.now());
     }
 
     async fn bounded<T>(&self, reply: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -223,14 +266,21 @@ impl Sessions {
 
     /// Enters an exchange in the register of those that are open.
     pub fn enter(&self, session: &Session, touches: bool, closes: bool) -> Presence {
-        self.live.enter(Entering {
+        let believed = session.believed();
+        let presence = self.live.enter(Entering {
             handle: session.handle(),
             birth: session.birth(),
+            believed,
             ends_at: session.ends_at(),
             touches,
             touch_interval: session.touch_interval(),
             last_touch: session.last_active(),
             closes,
-        })
+        });
+        // Once more: it may have been revoked between the load and the register.
+        if self.revocations.void(&believed) {
+            presence.close();
+        }
+        presence
     }
 }
