@@ -60,9 +60,7 @@ pub struct Sessions {
     keys: LiveKeyring,
     clock: Clock,
     environment: Arc<str>,
-    lifetime: Lifetime,
-    rotate_grace: Duration,
-    remember_revoked: Duration,
+    terms: Terms,
     store_timeout: Duration,
     live: Live,
     audit: Audit,
@@ -70,12 +68,33 @@ pub struct Sessions {
     trail_retained: Duration,
     decoded: Cache<Handle, Arc<Decoded>>,
     revocations: Arc<Revocations>,
+    metrics: Metrics,
+}
+
+/// What a configuration has to say of sessions, beside their schema and where they are kept.
+struct Terms {
+    lifetime: Lifetime,
+    rotate_grace: Duration,
+    remember_revoked: Duration,
+    max_per_user: Option<u32>,
     /// Whose tokens make sessions.
     issuers: Vec<Arc<str>>,
     /// How long after its expiry a token may still pass, whoever issued it.
     leeway: Duration,
-    max_per_user: Option<u32>,
-    metrics: Metrics,
+}
+
+impl Terms {
+    fn compile(config: &config::Config) -> Self {
+        let (section, issuers) = (&config.session, config.identity.issuers());
+        Self {
+            lifetime: Lifetime::compile(&section.lifetime),
+            rotate_grace: section.rotate_grace.0,
+            remember_revoked: section.remember_revoked.0.max(section.lifetime.absolute.0),
+            max_per_user: section.max_per_user,
+            issuers: issuers.iter().map(|issuer| issuer.issuer.as_str().into()).collect(),
+            leeway: issuers.iter().map(|issuer| issuer.leeway.0).max().unwrap_or_default(),
+        }
+    }
 }
 
 /// How long sessions live.
@@ -191,16 +210,13 @@ pub struct Parts {
 
 impl Sessions {
     pub fn new(parts: Parts, config: &config::Config) -> Self {
-        let section = &config.session;
         Self {
             store: parts.store,
             schema: parts.schema,
             keys: parts.keys,
             clock: parts.clock,
             environment: config.environment.as_str().into(),
-            lifetime: Lifetime::compile(&section.lifetime),
-            rotate_grace: section.rotate_grace.0,
-            remember_revoked: section.remember_revoked.0.max(section.lifetime.absolute.0),
+            terms: Terms::compile(config),
             store_timeout: config.store.timeout.0,
             live: parts.live,
             audit: parts.audit,
@@ -208,10 +224,28 @@ impl Sessions {
             trail_retained: config.audit.retain.0,
             decoded: Cache::new(DECODED),
             revocations: Arc::default(),
-            issuers: config.identity.issuers().iter().map(|issuer| issuer.issuer.as_str().into()).collect(),
-            leeway: config.identity.issuers().iter().map(|issuer| issuer.leeway.0).max().unwrap_or_default(),
-            max_per_user: section.max_per_user,
             metrics: parts.metrics,
+        }
+    }
+
+    /// The same sessions as another configuration has them: one store, one register of what is open, one set of
+    /// revocations. Where they are kept, and how much of their trails, stays as it was.
+    pub fn under(&self, schema: Arc<Schema>, config: &config::Config) -> Self {
+        Self {
+            store: self.store.clone(),
+            schema,
+            keys: self.keys.clone(),
+            clock: self.clock.clone(),
+            environment: self.environment.clone(),
+            terms: Terms::compile(config),
+            store_timeout: self.store_timeout,
+            live: self.live.clone(),
+            audit: self.audit.clone(),
+            trail_kept: self.trail_kept,
+            trail_retained: self.trail_retained,
+            decoded: Cache::new(DECODED),
+            revocations: self.revocations.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 
@@ -225,7 +259,7 @@ impl Sessions {
     }
 
     pub fn lifetime(&self) -> Lifetime {
-        self.lifetime
+        self.terms.lifetime
     }
 
     pub fn environment(&self) -> &str {

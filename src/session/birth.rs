@@ -100,7 +100,7 @@ impl Sessions {
     /// Who makes a session looks at all of them after it stands, so that of any that are made at once the last to look
     /// sees every other. It failing is no reason to take a session back: the next that is made puts it right.
     pub(super) async fn keep_to_bound(&self, user: Option<UserKey>, actor: &Actor) {
-        let (Some(user), Some(most)) = (user, self.max_per_user) else { return };
+        let (Some(user), Some(most)) = (user, self.terms.max_per_user) else { return };
         let actor = Actor { kind: super::ActorKind::Cloakroom, ..actor.clone() };
         if let Err(error) = self.revoke_surplus(user, most, &actor).await {
             tracing::warn!(

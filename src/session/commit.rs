@@ -58,7 +58,7 @@ impl Sessions {
         change.rotate = new_id.as_ref().map(|(current, next)| Rotate {
             current: *current,
             next: next.hash(),
-            grace_until: self.clock.now().plus(self.rotate_grace),
+            grace_until: self.clock.now().plus(self.terms.rotate_grace),
         });
         let named = |rotates: bool| match (proposal.end, rotates) {
             (true, _) => Action::Revoke,
@@ -135,7 +135,7 @@ impl Sessions {
             Some("") => vec![keyring.user_key(None, user)],
             Some(issuer) => vec![keyring.user_key(Some(issuer), user)],
             None => {
-                let issuers = self.issuers.iter().map(|issuer| Some(&**issuer));
+                let issuers = self.terms.issuers.iter().map(|issuer| Some(&**issuer));
                 std::iter::once(None).chain(issuers).map(|issuer| keyring.user_key(issuer, user)).collect()
             }
         }

@@ -58,7 +58,7 @@ impl Sessions {
     pub(super) fn tombstone_until(&self, record: &Record) -> Time {
         match record.proof {
             Proof::Secret { .. } => record.ends_at,
-            Proof::Token(_) => self.clock.now().plus(self.remember_revoked),
+            Proof::Token(_) => self.clock.now().plus(self.terms.remember_revoked),
         }
     }
 
@@ -67,7 +67,7 @@ impl Sessions {
     ///
     /// The feed is written first: what the index does not list is void all the same.
     pub async fn revoke_users(&self, users: &[UserKey], not_before: Time, actor: &Actor) -> Result<(), CommitError> {
-        let until = self.clock.now().max(not_before).plus(self.remember_revoked);
+        let until = self.clock.now().max(not_before).plus(self.terms.remember_revoked);
         for user in users {
             self.announce(Revoked::User { user: *user, not_before }, until).await?;
         }
@@ -84,7 +84,7 @@ impl Sessions {
     /// Revokes one token, until it is over by itself; at the latest when it is too old to be believed.
     pub async fn revoke_token(&self, id: &str, expires_at: Time) -> Result<(), CommitError> {
         let now = self.clock.now();
-        let until = expires_at.plus(self.leeway).min(now.plus(self.remember_revoked));
+        let until = expires_at.plus(self.terms.leeway).min(now.plus(self.terms.remember_revoked));
         if until <= now {
             return Ok(());
         }

@@ -69,7 +69,7 @@ impl Sessions {
             }
         }
         deltas.extend(self.first_values(values));
-        self.create_with(deltas, self.lifetime, actor).await
+        self.create_with(deltas, self.terms.lifetime, actor).await
     }
 
     /// What a session without a user hands on: the fields that may be carried and were not given anew.

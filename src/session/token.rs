@@ -85,7 +85,7 @@ impl Sessions {
     /// No revocation of the token stands, and none has been forgotten since it was issued.
     fn is_believed(&self, lead: &Lead) -> Result<(), LoadError> {
         let now = self.clock.now();
-        let forgotten = now.minus(self.remember_revoked).0;
+        let forgotten = now.minus(self.terms.remember_revoked).0;
         if lead.issued_at.is_some_and(|at| at.saturating_mul(1000) < forgotten) {
             return Err(LoadError::Outdated);
         }
@@ -143,7 +143,7 @@ impl Sessions {
             after: None,
         });
         let bearing = Some(lead.bearing);
-        Birthright { handle: lead.handle, proof, bearing, deltas, lifetime: self.lifetime }
+        Birthright { handle: lead.handle, proof, bearing, deltas, lifetime: self.terms.lifetime }
     }
 
     /// Makes the token's session with these values, in the place of the one that the request proved, if any.
