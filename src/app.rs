@@ -354,6 +354,7 @@ async fn sweep(exchanges: InForce<Exchanges>, stale: bool, readiness: Readiness,
         }
         let exchanges = exchanges.current();
         exchanges.rooms.sweep();
+        exchanges.sessions.sweep();
         look_at_backends(&exchanges.rooms, &readiness);
         has_answered |= look_at_store(&exchanges.sessions, stale && has_answered, &readiness).await;
     }

@@ -118,7 +118,7 @@ impl Replaceable {
         let sinks = self.audit.prepare(&config.audit.sinks).map_err(|error| error.to_string())?;
         let before = self.exchanges.current();
         rooms.policies.count_in(&self.metrics);
-        let sessions = Arc::new(before.sessions.under(schema, &config.session));
+        let sessions = Arc::new(before.sessions.under(schema, &config));
         let admin = self.desk.admin.under(sessions.clone(), &config);
         self.audit.replace(sinks);
         let tracer = before.tracer.sampling(config.tracing.sample);

@@ -15,16 +15,12 @@ use super::{CommitError, Decoded, LoadError, MIGRATION_TRIES, Sessions};
 impl Sessions {
     /// Loads the session that an id names, and proves that it is the client's.
     pub async fn load(&self, id: &SessionId) -> Result<Session, LoadError> {
-        let at_hand = self.store.at_hand(id.handle());
-        let was_at_hand = at_hand.is_some();
-        let entry = match at_hand {
-            Some(entry) => entry,
-            None => self.asked(id.handle()).await?,
-        };
+        let (entry, at_hand) = self.look(id.handle()).await?;
+        let entry = entry.ok_or(LoadError::NotFound)?;
         let record = self.living(&entry)?;
         let proven = self.prove(record, id)?;
         let mut session = self.settle(id.handle(), entry, proven).await?;
-        session.at_hand = was_at_hand;
+        session.at_hand = at_hand;
         Ok(session)
     }
 
@@ -36,14 +32,15 @@ impl Sessions {
     }
 
     pub(super) async fn entry(&self, handle: Handle) -> Result<Arc<Entry>, LoadError> {
-        match self.store.at_hand(handle) {
-            Some(entry) => Ok(entry),
-            None => self.asked(handle).await,
-        }
+        self.look(handle).await?.0.ok_or(LoadError::NotFound)
     }
 
-    async fn asked(&self, handle: Handle) -> Result<Arc<Entry>, LoadError> {
-        self.bounded(self.store.load(handle)).await?.ok_or(LoadError::NotFound)
+    /// What stands under a handle, and whether that was certain without asking the store.
+    pub(super) async fn look(&self, handle: Handle) -> Result<(Option<Arc<Entry>>, bool), StoreError> {
+        match self.store.at_hand(handle) {
+            Some(entry) => Ok((Some(entry), true)),
+            None => self.bounded(self.store.load(handle)).await.map(|entry| (entry, false)),
+        }
     }
 
     pub(super) fn living<'a>(&self, entry: &'a Entry) -> Result<&'a Record, LoadError> {
@@ -130,30 +127,29 @@ impl Sessions {
         let actor = Actor { user: record.user, ..Actor::new(ActorKind::Cloakroom) };
         let change = Change {
             schema: Some(self.schema.version),
-            user: self.user_after(deltas),
+            user: self.user_after(deltas, record.proof.token().map(|token| &*token.issuer)),
             ..self.change(base, handle, deltas).map_err(|_| StoreError::Unavailable("sealing failed".into()))?
         };
         match self.submit(handle, Action::Migrate, &actor, deltas, change).await {
             Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
-            Err(CommitError::NotFound) => Err(LoadError::NotFound),
-            Err(CommitError::Revoked) => Err(LoadError::Revoked),
-            Err(CommitError::Store(error)) => Err(error.into()),
-            Err(CommitError::TooLarge | CommitError::Entropy(_) | CommitError::Crypto) => {
-                Err(StoreError::Unavailable("the migration could not be signed".into()).into())
-            }
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// The living sessions of a user, oldest first.
-    pub async fn sessions_of(&self, user: UserKey) -> Result<Vec<Session>, LoadError> {
-        let mut sessions = Vec::new();
-        for handle in self.bounded(self.store.sessions_of(user)).await? {
+    /// The living sessions of a user, who is one under several issuers; oldest first.
+    pub async fn sessions_of(&self, users: &[UserKey]) -> Result<Vec<Session>, LoadError> {
+        let (mut handles, mut sessions) = (Vec::new(), Vec::new());
+        for user in users {
+            handles.extend(self.bounded(self.store.sessions_of(*user)).await?);
+        }
+        for handle in handles {
             match self.find(handle).await {
                 Ok(session) => sessions.push(session),
                 Err(LoadError::NotFound | LoadError::Revoked) => {}
                 Err(error) => return Err(error),
             }
         }
+        sessions.sort_by_key(|session| (session.created_at(), session.handle()));
         Ok(sessions)
     }
 }
