@@ -200,11 +200,6 @@ impl Figures {
         r.register("sessions_ended", "Sessions that backends ended", self.sessions_ended.clone());
         r.register("sessions_revoked", "Sessions that were revoked, by anyone else", self.sessions_revoked.clone());
         r.register(
-            "sessions_revoked",
-            "Sessions that were revoked, by the admin API or because another took their place",
-            self.sessions_revoked.clone(),
-        );
-        r.register(
             "rotations_ignored",
             "Rotations passed over because the request had not come with the current secret",
             self.rotations_ignored.clone(),
