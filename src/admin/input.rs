@@ -196,3 +196,8 @@ mod tests {
         }
     }
 }
+
+/// A member that may be left out, and is no null where it is there.
+pub fn present<'de, T: serde::Deserialize<'de>, D: serde::Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}

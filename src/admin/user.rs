@@ -62,10 +62,15 @@ const TOKEN_ID_BYTES: usize = 1024;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Revocation {
+    #[serde(default, deserialize_with = "input::present")]
     user: Option<String>,
+    #[serde(default, deserialize_with = "input::present")]
     issuer: Option<String>,
+    #[serde(default, deserialize_with = "input::present")]
     not_before: Option<Moment>,
+    #[serde(default, deserialize_with = "input::present")]
     jti: Option<String>,
+    #[serde(default, deserialize_with = "input::present")]
     exp: Option<Moment>,
 }
 

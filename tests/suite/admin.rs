@@ -5,6 +5,7 @@ mod desk;
 mod handles;
 mod keys;
 mod listener;
+mod openapi;
 mod sessions;
 mod users;
 
