@@ -164,6 +164,11 @@ fn tag_revision(tag: &str) -> Option<Option<u64>> {
     Some(inner.parse().ok().filter(|_| digits))
 }
 
+/// A member that may be left out, and is no null where it is there.
+pub fn present<'de, T: serde::Deserialize<'de>, D: serde::Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,9 +200,4 @@ mod tests {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }
-}
-
-/// A member that may be left out, and is no null where it is there.
-pub fn present<'de, T: serde::Deserialize<'de>, D: serde::Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(from).map(Some)
 }
