@@ -10,6 +10,7 @@ mod memory;
 mod redis;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,13 +260,20 @@ pub struct PreviousSecret {
 }
 
 /// A field's value and the revision that wrote it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stored {
     /// JSON; for a sensitive field the JSON string of its sealed value.
     #[serde(rename = "v")]
     pub json: Arc<str>,
     #[serde(rename = "r")]
     pub revision: u64,
+}
+
+/// Without the value, which is nobody's to read in a log.
+impl fmt::Debug for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stored").field("revision", &self.revision).finish_non_exhaustive()
+    }
 }
 
 /// What a revoked session leaves under its handle.
@@ -357,7 +365,7 @@ pub struct Resealed {
 }
 
 /// Changes to a living session, all or none.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Change {
     pub base: Base,
     /// Commit only at that very revision.
@@ -377,6 +385,16 @@ pub struct Change {
     pub end: Option<Time>,
     /// What it does to the session's size, where that was counted.
     pub growth: Option<Growth>,
+}
+
+/// Which fields, and not what they are set to.
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set: Vec<&str> = self.set.iter().map(|(path, _)| &**path).collect();
+        let mut change = f.debug_struct("Change");
+        change.field("base", &self.base).field("if_match", &self.if_match).field("set", &set);
+        change.field("unset", &self.unset).field("end", &self.end).finish_non_exhaustive()
+    }
 }
 
 /// How much larger or smaller a change makes a session, in bytes as its fields would be sent.

@@ -13,7 +13,7 @@ pub enum Value {
 }
 
 /// A value that is not a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Scalar {
     String(String),
     /// At most 15 digits.
@@ -21,6 +21,18 @@ pub enum Scalar {
     /// At most 12 digits and 3 decimals.
     Decimal(sfv::Decimal),
     Boolean(bool),
+}
+
+/// Its kind alone: any value may be a sensitive one.
+impl fmt::Debug for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::String(_) => "String(…)",
+            Self::Integer(_) => "Integer(…)",
+            Self::Decimal(_) => "Decimal(…)",
+            Self::Boolean(_) => "Boolean(…)",
+        })
+    }
 }
 
 impl Scalar {

@@ -34,7 +34,7 @@ pub struct StartPermission {
 }
 
 /// The write-back headers of a response, taken out of it and not looked into.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Collected {
     set: Option<Vec<u8>>,
     unset: Option<Vec<u8>>,
@@ -42,6 +42,13 @@ pub struct Collected {
     start: Option<Vec<u8>>,
     rotate: Option<Vec<u8>>,
     end: Option<Vec<u8>>,
+}
+
+/// Nothing of what stands in them.
+impl std::fmt::Debug for Collected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Collected").finish_non_exhaustive()
+    }
 }
 
 /// Where in a response the write-back stood.

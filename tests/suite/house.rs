@@ -7,7 +7,7 @@
 mod backend;
 mod client;
 mod fault;
-mod leak;
+pub mod leak;
 mod plan;
 mod raw;
 

@@ -3,6 +3,7 @@
 mod audit;
 mod collector;
 mod figures;
+mod leaks;
 mod load;
 mod pictures;
 mod readers;

@@ -78,8 +78,18 @@ impl Leaks {
     }
 }
 
-/// A value as it is, percent-encoded, in hexadecimal, and in base64 at each of the three places it may begin at.
+/// The shortest piece that is not found by chance.
+const PIECE: usize = 10;
+
+/// A value in every usual form, and its halves, should somebody have cut it in two.
 fn forms(value: &[u8]) -> Vec<Vec<u8>> {
+    let halves = [&value[..value.len() / 2], &value[value.len() / 2..]];
+    let pieces = halves.into_iter().filter(|half| half.len() >= PIECE);
+    std::iter::once(value).chain(pieces).flat_map(encoded).collect()
+}
+
+/// A value as it is, percent-encoded, in hexadecimal, and in base64 at each of the three places it may begin at.
+fn encoded(value: &[u8]) -> Vec<Vec<u8>> {
     let percent = percent_encoding::percent_encode(value, percent_encoding::NON_ALPHANUMERIC).to_string();
     let lower = percent_encoding::percent_encode(value, percent_encoding::CONTROLS).to_string().to_ascii_lowercase();
     let mut forms = vec![value.to_vec(), percent.into_bytes(), lower.into_bytes(), hex(value).into_bytes()];
@@ -168,14 +178,16 @@ impl<'w> MakeWriter<'w> for Capture {
 
 #[test]
 fn a_leak_is_found_in_every_usual_form() {
-    let value = "jane@example.org";
+    let value = "jane.doe@example.org";
     let forms = [
         format!("x {value} y"),
-        "to=jane%40example%2Eorg".into(),
+        "to=jane%2Edoe%40example%2Eorg".into(),
         format!("a{}b", hex(value.as_bytes())),
         STANDARD_NO_PAD.encode(format!("x{value}yz")),
         URL_SAFE_NO_PAD.encode(format!("ab{value}")),
         STANDARD_NO_PAD.encode(value),
+        "first half: jane.doe@e; second half: xample.org".into(),
+        format!("{{\"a\":\"{}\"}}", STANDARD_NO_PAD.encode("xample.org")),
     ];
     for form in forms {
         let leaks = Leaks::default();
