@@ -1,6 +1,7 @@
 //! The whole: started, changed while it runs, and ended in order.
 
 mod reload;
+mod restart;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
