@@ -2,6 +2,7 @@
 
 mod reload;
 mod restart;
+mod soak;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
