@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -20,6 +20,7 @@ use hyper_util::server::conn::auto;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ListenerLimits;
@@ -33,6 +34,9 @@ use wire::{Seen, Wire};
 const BACKLOG: i32 = 4096;
 /// How long the accept loop rests when the process has run out of descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(50);
+/// How long a kept connection without a request stays open once the drain has begun. A client may be sending one just
+/// then, and would not know whether it was read; answered with `Connection: close` it is not lost.
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// How often a full listener looks whether its limits are others by now.
 const REFIT: Duration = Duration::from_secs(1);
 /// The smallest read buffer that hyper takes.
@@ -98,11 +102,15 @@ impl Listener {
     /// Accepts and serves until the drain begins; connections then end with the exchange that they are in.
     pub async fn serve(self, drain: Drain, service: impl Service) {
         let (mut places, per_peer) = (Places::default(), PerPeer::default());
+        let mut over = pin!(called_last(&drain));
         loop {
             // Taken first: over the bound, connections wait with the kernel.
             let Some(place) = places.take(&self.limits, &drain).await else { return };
             let accepted = tokio::select! {
+                biased;
+                () = over.as_mut() => return,
                 accepted = self.socket.accept() => accepted,
+                // Only once nobody waits any more: who was let in by the kernel would be cut off.
                 () = drain.begun() => return,
             };
             let (stream, peer) = match accepted {
@@ -162,21 +170,32 @@ impl Connection {
         let unparsed = service.clone();
         let wire = Wire::new(self.stream, seen.clone(), move |status| unparsed.answer_unparsed(status));
         let (started, peer, cut) = (begun.clone(), self.peer, CancellationToken::new());
-        let cutting = cut.clone();
+        let (cutting, ending) = (cut.clone(), drain.clone());
+        let speaks_http2 = Arc::new(AtomicBool::new(false));
+        let http2 = speaks_http2.clone();
         let answers = service_fn(move |request: Request<Incoming>| {
             started.store(true, Ordering::Release);
             let seen = seen.clone();
             let version = request.version();
+            http2.store(version == Version::HTTP_2, Ordering::Release);
             let fragment = seen.had_fragment(request.method(), request.uri());
             let cut = (version <= Version::HTTP_11).then(|| cutting.clone());
             let answer = service.clone().answer(request, Arrival { peer, secure: false, fragment, cut });
-            async move { Ok::<_, Infallible>(answer.await.map(|body| seen.answering(body, version))) }
+            let ending = ending.clone();
+            async move {
+                let mut response = answer.await;
+                if ending.has_begun() && version <= Version::HTTP_11 {
+                    say_last(&mut response);
+                }
+                Ok::<_, Infallible>(response.map(|body| seen.answering(body, version)))
+            }
         });
         let http = protocol(&self.limits);
         let connection = http.serve_connection_with_upgrades(TokioIo::new(wire), answers);
         let mut connection = pin!(connection);
         let mut first_head = pin!(tokio::time::sleep(self.limits.head_time.0));
-        let mut draining = false;
+        let mut last_call = pin!(tokio::time::sleep(LAST_CALL));
+        let (mut draining, mut ending) = (false, false);
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
@@ -193,6 +212,15 @@ impl Connection {
                 }
                 () = drain.begun(), if !draining => {
                     draining = true;
+                    last_call.as_mut().reset(Instant::now() + LAST_CALL);
+                    // HTTP/2 can say that it takes no more. HTTP/1 can say so only with a response.
+                    if speaks_http2.load(Ordering::Acquire) {
+                        ending = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                }
+                () = last_call.as_mut(), if draining && !ending => {
+                    ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 () = cut.cancelled() => return,
@@ -206,8 +234,21 @@ impl Connection {
         tokio::select! {
             // Looked at and left where it is: that the socket may be readable is no byte yet.
             first = tokio::time::timeout(self.limits.first_byte.0, self.stream.peek(&mut byte)) => matches!(first, Ok(Ok(1))),
-            () = drain.begun() => false,
+            () = called_last(drain) => false,
         }
+    }
+}
+
+/// Resolves when a connection without a request is not to be waited for any more.
+async fn called_last(drain: &Drain) {
+    drain.begun().await;
+    tokio::time::sleep(LAST_CALL).await;
+}
+
+/// Says that the connection ends with this response, unless it changes protocol.
+fn say_last<B>(response: &mut Response<B>) {
+    if response.headers().get(header::CONNECTION).is_none() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
@@ -232,6 +273,7 @@ impl Places {
             self.free.add_permits(more);
             self.count += more;
             let place = tokio::select! {
+                biased;
                 place = self.free.clone().acquire_owned() => place.ok()?,
                 () = drain.begun() => return None,
                 // There may be more of them by then.

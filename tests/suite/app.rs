@@ -1,6 +1,8 @@
 //! The whole: started, changed while it runs, and ended in order.
 
 mod reload;
+mod restart;
+mod soak;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
