@@ -31,7 +31,7 @@ mod veil;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use identity::{BadCredentials, CookieAttributes, Identity, SameSite, SessionIdCarriers};
-pub use listener::{Admin, Caller, Listener, ListenerLimits, Shutdown, Status};
+pub use listener::{Admin, Caller, Listener, ListenerLimits, ListenerTls, Shutdown, Status};
 pub use load::{Inspected, Loaded, inspect, inspect_file, load, parse};
 pub use pointer::below;
 pub use problem::{Problem, Problems, Severity};

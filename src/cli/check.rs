@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use crate::config::{self, Config, Diagnostics, Problems};
 use crate::exchange::Rooms;
+use crate::listener::Terms;
 
 use super::{FAILED, Output, colours, fail};
 
@@ -47,6 +48,7 @@ pub fn examine(path: &Path) -> Result<(Config, Diagnostics), Diagnostics> {
     let mut problems = Problems::default();
     if let Some(config) = &inspected.config {
         Rooms::compile(config, &mut problems);
+        Terms::compile(&config.listeners, &mut problems);
     }
     let diagnostics = inspected.source.diagnose(problems);
     match inspected.config {

@@ -4,12 +4,14 @@
 //! House closes, everything has to end by itself, and nothing that cloakroom has emitted may hold a secret or a
 //! sensitive value of the test: a leak fails the test, whatever it was about.
 
+mod authority;
 mod backend;
 mod client;
 mod fault;
 mod leak;
 mod plan;
 mod raw;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::mpsc::channel;
@@ -26,11 +28,13 @@ use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+pub use authority::{Authority, Certificate, provider};
 pub use backend::{Answer, Backend, Gate};
 pub use client::{Ask, Reply};
 pub use fault::{Fault, Faults};
 pub use plan::Plan;
 pub use raw::{RawAnswer, RawBackend};
+pub use wire::Wire;
 
 use leak::{Capture, Leaks};
 
@@ -304,7 +308,9 @@ fn start(
     });
     let started = reported.recv_timeout(PATIENCE).expect("a start in time");
     let (proxy, sessions, metrics) = started.unwrap_or_else(|error| panic!("cloakroom did not start: {error}"));
-    (proxy[0], sessions, metrics, Ending { tell: Mutex::new(Some(tell)), ended, thread })
+    // Of a Unix socket there is no address, and its test knows where it is.
+    let proxy = proxy[0].tcp().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+    (proxy, sessions, metrics, Ending { tell: Mutex::new(Some(tell)), ended, thread })
 }
 
 impl Drop for House {
