@@ -34,7 +34,7 @@ pub use identity::{
     Algorithm, BadCredentials, CookieAttributes, CredentialKind, Identity, InlineKey, Introspection, Issuer, KeySource,
     LoginTime, Names, OnMissing, SameSite, SessionIdCarriers,
 };
-pub use listener::{Admin, Caller, Listener, ListenerLimits, Shutdown, Status};
+pub use listener::{Admin, Caller, Listener, ListenerLimits, ListenerTls, Shutdown, Status};
 pub use load::{Inspected, Loaded, inspect, inspect_file, load, parse};
 pub use pointer::below;
 pub use problem::{Problem, Problems, Severity};

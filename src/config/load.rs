@@ -157,6 +157,16 @@ fn anchor(config: &mut Config, folder: &Path) {
     let from_file = |path: &mut PathBuf| *path = folder.join(&*path).components().collect();
     from_file(&mut config.store.path);
     config.keyring.path.iter_mut().for_each(from_file);
+    for listener in &mut config.listeners {
+        if let Some(path) = listener.address.strip_prefix("unix:") {
+            let mut path = PathBuf::from(path);
+            from_file(&mut path);
+            listener.address = format!("unix:{}", path.display());
+        }
+        if let Some(tls) = &mut listener.tls {
+            [&mut tls.certificate, &mut tls.key].into_iter().chain(&mut tls.client_ca).for_each(from_file);
+        }
+    }
     for sink in &mut config.audit.sinks {
         if let AuditSink::File(path) = sink {
             from_file(path);

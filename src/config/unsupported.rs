@@ -32,9 +32,6 @@ const CLAIMS: Refuses =
 
 #[rustfmt::skip]
 const TABLE: &[Rule] = &[
-    Rule { place: "listeners/*/address", refuses: UNIX },
-    Rule { place: "listeners/*/tls", refuses: Unless(|| Value::Null) },
-    Rule { place: "listeners/*/proxy_protocol", refuses: Unless(|| json!(false)) },
     Rule { place: "admin/address", refuses: UNIX },
     Rule { place: "status/address", refuses: UNIX },
     Rule { place: "store/url", refuses: Such(
