@@ -3,6 +3,7 @@
 mod circuit;
 mod retry;
 mod timeout;
+mod tunnel;
 
 use crate::house::{Answer, Gate, House, Plan, RawAnswer};
 

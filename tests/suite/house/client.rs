@@ -253,6 +253,16 @@ impl Stream<'_> {
         }
     }
 
+    /// How the body broke off, in full; none where it came to its end.
+    pub fn broken(mut self) -> Option<String> {
+        loop {
+            match self.chunk()? {
+                Err(error) => return Some(format!("{error:?}: {}", std::error::Error::source(&error)?)),
+                Ok(_) => {}
+            }
+        }
+    }
+
     #[track_caller]
     pub fn finish(mut self) -> Reply {
         let mut body = Vec::new();
