@@ -128,7 +128,8 @@ impl Replaceable {
                 in_force.replace(terms);
             }
         }
-        if let Some(path) = keyring_path(&config) {
+        // Beside the database, it stays with the one that is open.
+        if let Some(path) = config.keyring.path.clone().or_else(|| keyring_path(&self.started)) {
             let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
             keys.follow(path, config.keyring.activate_after.0);
         }

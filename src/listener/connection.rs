@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::drain::Drain;
 use crate::peer::limit_key;
 
-use super::farewell::{Farewell, last_call};
+use super::farewell::{self, last_call};
 use super::pace::{Overdue, Pace, Watch};
 use super::place::{PerPeer, Share};
 use super::preface::{self, BadPreface};
@@ -121,14 +121,12 @@ impl Open {
         let reword = move |status| unparsed.answer_unparsed(status);
         let wire = Wire::new(self.transport, seen.clone(), limits.streams, reword);
         let (cut, headers) = (CancellationToken::new(), limits.headers);
-        let (cutting, farewell) = (cut.clone(), Arc::new(Farewell::new(self.drain.clone())));
-        let saying = farewell.clone();
+        let (cutting, drain) = (cut.clone(), self.drain.clone());
         let answers = service_fn(move |request: Request<Incoming>| {
             let (seen, service, cut) = (seen.clone(), service.clone(), cutting.clone());
             seen.pace.begin();
             let exchange = Exchange(Some(seen.pace.clone()));
-            let (version, farewell) = (request.version(), saying.clone());
-            farewell.speaks(version);
+            let (version, drain) = (request.version(), drain.clone());
             let fragment = seen.had_fragment(request.method(), request.uri());
             let crowded = request.headers().len() > headers;
             async move {
@@ -136,14 +134,14 @@ impl Open {
                     if version <= Version::HTTP_11 { Some(cut) } else { Taking::current().map(|t| t.cut.clone()) };
                 let arrival = Arrival { peer, secure, fragment, crowded, cut };
                 let mut answer = service.answer(request, arrival).await;
-                farewell.say(&mut answer, version);
+                farewell::say(&drain, &mut answer, version);
                 exchange.answered();
                 Ok::<_, Infallible>(answer.map(|body| seen.answering(body, version)))
             }
         });
         let connection = self.terms.http.serve_connection_with_upgrades(TokioIo::new(wire), answers);
-        let (mut connection, mut watch) = (pin!(connection), pin!(Watch::new(pace, limits.clone())));
-        let (mut due, mut leaving) = (pin!(farewell.due()), false);
+        let (mut connection, mut watch) = (pin!(connection), pin!(Watch::new(pace.clone(), limits.clone())));
+        let (mut due, mut leaving) = (pin!(farewell::due(&self.drain, &pace)), false);
         loop {
             tokio::select! {
                 biased;

@@ -1,47 +1,38 @@
 //! How connections are let go once the drain has begun, so that no request is lost on them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderValue, Response, Version, header};
+use tokio::time::Instant;
 
 use crate::drain::Drain;
+
+use super::pace::Pace;
 
 /// How long a connection without a request stays open once the drain has begun. A client may be sending one just
 /// then, and would not know whether it was read; answered with `Connection: close`, it is not lost.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
-/// What one connection says at its end.
-pub struct Farewell {
-    drain: Drain,
-    http2: AtomicBool,
+/// Resolves when a connection is to end with what is in flight on it. HTTP/2 can say at once that it takes no more.
+/// HTTP/1 can say so only with a response, and ends by itself after one that has; else once nothing was asked for a while.
+pub async fn due(drain: &Drain, pace: &Pace) {
+    drain.begun().await;
+    let begun = Instant::now();
+    while !pace.is_http2() {
+        let since = pace.idle().map(|idle| idle.max(begun));
+        let over = since.unwrap_or_else(Instant::now) + LAST_CALL;
+        if since.is_some() && over <= Instant::now() {
+            return;
+        }
+        tokio::time::sleep_until(over).await;
+    }
 }
 
-impl Farewell {
-    pub fn new(drain: Drain) -> Self {
-        Self { drain, http2: AtomicBool::new(false) }
-    }
-
-    /// Notes what the connection speaks.
-    pub fn speaks(&self, version: Version) {
-        self.http2.store(version == Version::HTTP_2, Ordering::Release);
-    }
-
-    /// Resolves when the connection is to end with what is in flight on it: HTTP/2 can say at once that it takes no
-    /// more, HTTP/1 only with a response, and where none comes, by closing.
-    pub async fn due(&self) {
-        self.drain.begun().await;
-        if !self.http2.load(Ordering::Acquire) {
-            tokio::time::sleep(LAST_CALL).await;
-        }
-    }
-
-    /// Says with a response that its connection ends there, unless it changes protocol.
-    pub fn say<B>(&self, response: &mut Response<B>, version: Version) {
-        let headers = response.headers_mut();
-        if version <= Version::HTTP_11 && self.drain.has_begun() && !headers.contains_key(header::CONNECTION) {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+/// Says with a response that its connection ends there, if the drain has begun and it does not change protocol.
+pub fn say<B>(drain: &Drain, response: &mut Response<B>, version: Version) {
+    let headers = response.headers_mut();
+    if version <= Version::HTTP_11 && drain.has_begun() && !headers.contains_key(header::CONNECTION) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
