@@ -15,7 +15,7 @@ use crate::in_force::InForce;
 use crate::keyring;
 use crate::listener::Terms;
 use crate::readiness::Readiness;
-use crate::telemetry::{Metrics, Reload};
+use crate::telemetry::{Metrics, Reload, change_logs};
 
 use super::examine::{Examined, examine};
 use super::keyring_path;
@@ -134,6 +134,7 @@ impl Replaceable {
             keys.follow(path, config.keyring.activate_after.0);
         }
         self.shutdown.replace(config.shutdown.clone());
+        change_logs(&config.log);
         Ok(awaits_restart(&self.started, &config))
     }
 
