@@ -1,7 +1,9 @@
 //! Forwards requests to backends, over connections that are kept.
 
 mod body;
+mod origin;
 mod pool;
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +11,13 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use crate::config;
+use crate::config::{self, Problems};
 use crate::route::RouteIndex;
 
 pub use body::{Outgoing, Sent};
 pub use pool::Lease;
-use pool::Pool;
+use origin::{Key, Origin};
+use pool::{Need, Pool};
 
 /// The backends, by route.
 pub struct Upstreams {
@@ -51,19 +54,23 @@ pub enum UpstreamError {
 }
 
 impl Upstreams {
-    pub fn new(routes: &[config::Route]) -> Self {
+    /// Compiles the backends of all routes, noting every problem; none if there was an error.
+    pub fn compile(routes: &[config::Route], problems: &mut Problems) -> Option<Self> {
         let mut pools: Vec<Arc<Pool>> = Vec::new();
-        let upstreams = routes.iter().map(|route| {
-            let authority = route.upstream.strip_prefix("http://").unwrap_or(&route.upstream);
-            let known = pools.iter().find(|pool| pool.authority() == authority).cloned();
-            let pool = known.unwrap_or_else(|| {
-                let pool = Arc::new(Pool::new(authority));
+        let mut upstreams = Vec::with_capacity(routes.len());
+        for (at, route) in routes.iter().enumerate() {
+            let key = Key::of(route);
+            let known = pools.iter().find(|pool| pool.origin.key == key).cloned();
+            let opened = known.or_else(|| {
+                let pool = Arc::new(Pool::new(Origin::open(key, &format!("/routes/{at}"), problems)?));
                 pools.push(pool.clone());
-                pool
+                Some(pool)
             });
-            Upstream { pool, connect: route.timeouts.connect.0, response: route.timeouts.response.0 }
-        });
-        Self { routes: upstreams.collect(), pools }
+            let timeouts = &route.timeouts;
+            let upstream = opened.map(|pool| Upstream { pool, connect: timeouts.connect.0, response: timeouts.response.0 });
+            upstreams.push(upstream);
+        }
+        Some(Self { routes: upstreams.into_iter().collect::<Option<_>>()?, pools })
     }
 
     /// Sends a request and waits for the head of its response.
@@ -78,7 +85,7 @@ impl Upstreams {
 
     /// The host and port of a route's backend.
     pub fn authority(&self, route: RouteIndex) -> &str {
-        self.routes.get(route.position()).map_or("", |upstream| upstream.pool.authority())
+        self.routes.get(route.position()).map_or("", |upstream| &upstream.pool.origin.authority)
     }
 
     /// Closes connections that have been idle for too long.
@@ -89,8 +96,8 @@ impl Upstreams {
 
 impl Upstream {
     async fn exchange(&self, mut request: Request<Outgoing>) -> Result<Answer, UpstreamError> {
-        let sent = request.body().sent();
-        while let Some(mut lease) = self.pool.take(sent.clone()).await {
+        let need = Need::of(&request);
+        while let Some(mut lease) = self.pool.take(&need).await {
             match lease.send(request).await {
                 Ok(response) => return Ok(Answer { response, lease }),
                 Err(mut failed) => match failed.take_message() {
@@ -99,7 +106,7 @@ impl Upstream {
                 },
             }
         }
-        let mut lease = self.pool.connect(self.connect, sent).await?;
+        let mut lease = self.pool.connect(self.connect, &need).await?;
         match lease.send(request).await {
             Ok(response) => Ok(Answer { response, lease }),
             Err(failed) => Err(UpstreamError::Broken(failed.into_error())),

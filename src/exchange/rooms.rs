@@ -46,9 +46,10 @@ impl Rooms {
             }
             Some((context, permissions, policies))
         });
+        let upstreams = Upstreams::compile(&config.routes, &mut own);
         let sound = !own.has_errors();
         problems.append(own);
-        let (context, permissions, policies) = rest.filter(|_| sound)?;
+        let ((context, permissions, policies), upstreams) = rest.zip(upstreams).filter(|_| sound)?;
         let carriers = &config.identity.session_id;
         let cookie = carriers.cookie.as_ref().map(|name| SessionCookie::new(name, &config.cookie));
         let rooms = Self {
@@ -60,7 +61,7 @@ impl Rooms {
             limiter: Limiter::new(&config.routes),
             permissions,
             policies,
-            upstreams: Upstreams::new(&config.routes),
+            upstreams,
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
         };
         Some((rooms, schema?))

@@ -36,12 +36,7 @@ fn what_is_not_supported_yet_is_refused_at_its_value() {
 
 #[test]
 fn what_is_not_supported_yet_on_a_route_is_refused() {
-    const UPSTREAM: &str = "upstreams other than `http://` are not supported yet";
     for (route, message) in [
-        ("name: a, upstream: ‸\"https://backend\"", UPSTREAM),
-        ("name: a, upstream: ‸\"h2c://backend\"", UPSTREAM),
-        ("name: a, upstream: ‸\"unix:/run/backend\"", UPSTREAM),
-        ("ROUTE, ‸upstream_tls: { ca: x }", "`upstream_tls` is not supported yet"),
         ("ROUTE, ‸forward_credential: true", "`forward_credential` is not supported yet"),
         ("ROUTE, identity: [session_id, ‸jwt]", "this kind of credential is not supported yet"),
         (
