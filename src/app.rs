@@ -1,12 +1,19 @@
 //! The only assembly point: a configuration becomes parts, parts become tasks, and all of them end in order.
 
+mod examine;
+mod reload;
+mod restart;
+mod watch;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use axum::Router;
 
 use crate::admin::{self, Admin};
 use crate::audit::{Audit, SinkError};
@@ -14,12 +21,18 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Problems, StoreFailure, StoreKind};
 use crate::drain::Drain;
 use crate::exchange::{Exchanges, Rooms};
+use crate::in_force::InForce;
 use crate::keyring::{Keyring, KeyringError, LiveKeyring, Watch};
 use crate::listener::{Bound, Listener, Terms};
 use crate::readiness::Readiness;
 use crate::session::{self, Live, Schema, Sessions};
 use crate::store::{Embedded, Memory, OpenError, Redis, Store, StoreError, TrailBounds, Unusable};
 use crate::telemetry::Metrics;
+
+pub use examine::{Examined, Refused, examine};
+pub use reload::ReloadNow;
+use reload::{Desk, Replaceable};
+pub use watch::Watch as ConfigWatch;
 
 /// How often open exchanges are looked at: an end or a touch that is due is late by no more than this.
 const PULSE: Duration = Duration::from_millis(250);
@@ -34,14 +47,16 @@ pub struct Running {
     pub proxy: Vec<Bound>,
     pub admin: SocketAddr,
     pub status: SocketAddr,
-    pub sessions: Arc<Sessions>,
+    pub exchanges: InForce<Exchanges>,
     pub metrics: Metrics,
     readiness: Readiness,
     drain: Drain,
     audit: Audit,
     store: Arc<dyn Store>,
     tasks: Vec<JoinHandle<()>>,
-    shutdown: config::Shutdown,
+    shutdown: InForce<config::Shutdown>,
+    /// None once another configuration may take its place.
+    replaceable: Option<Replaceable>,
 }
 
 /// Why a sidecar could not start; one line each.
@@ -91,25 +106,58 @@ pub async fn start_through(
     let sessions = Arc::new(Sessions::new(parts, config));
     sessions.read_revocations().await.map_err(StartError::Revocations)?;
     let readiness = Readiness::awaiting(&CHECKS);
-    let exchanges = Exchanges {
+    let exchanges = InForce::new(Exchanges {
         rooms: Arc::new(rooms),
         sessions: sessions.clone(),
         metrics: metrics.clone(),
         drain: drain.clone(),
+    });
+    let parts = admin::Parts {
+        sessions: sessions.clone(),
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+        drain: drain.clone(),
     };
+    let desk = Desk::new(Admin::new(parts, config));
     let (proxy, admin, status) = sockets.addresses()?;
-    let mut tasks = sockets.serve(config, &exchanges, &readiness);
+    let listeners = sockets.terms(config);
+    let mut tasks = sockets.serve(&exchanges, &desk, &drain);
     tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
     let stale = config.store.on_failure == StoreFailure::Stale;
-    tasks.push(tokio::spawn(sweep(exchanges, stale, readiness.clone(), drain.clone())));
-    if let Some(path) = keyring_path(config) {
-        let watch = Watch::new(path, config.keyring.activate_after.0);
-        tasks.push(tokio::spawn(follow_keys(watch, keys, drain.clone())));
-    }
+    tasks.push(tokio::spawn(sweep(exchanges.clone(), stale, readiness.clone(), drain.clone())));
+    let path = keyring_path(config).unwrap_or_default();
+    let watch = Arc::new(Mutex::new(Watch::new(path, config.keyring.activate_after.0)));
+    tasks.push(tokio::spawn(follow_keys(watch.clone(), keys, drain.clone())));
     readiness.holds("configuration");
+    metrics.config_valid.set(1);
     look_at_store(&sessions, false, &readiness).await;
-    let shutdown = config.shutdown.clone();
-    Ok(Running { proxy, admin, status, sessions, metrics, readiness, drain, audit, store, tasks, shutdown })
+    let shutdown = InForce::new(config.shutdown.clone());
+    let replaceable = Replaceable {
+        started: config.clone(),
+        exchanges: exchanges.clone(),
+        listeners,
+        desk,
+        audit: audit.clone(),
+        keys: watch,
+        shutdown: shutdown.clone(),
+        readiness: readiness.clone(),
+        metrics: metrics.clone(),
+    };
+    let replaceable = Some(replaceable);
+    Ok(Running {
+        proxy,
+        admin,
+        status,
+        exchanges,
+        metrics,
+        readiness,
+        drain,
+        audit,
+        store,
+        tasks,
+        shutdown,
+        replaceable,
+    })
 }
 
 fn compile(config: &Config) -> Result<(Rooms, Arc<Schema>, Vec<Terms>), StartError> {
@@ -146,20 +194,16 @@ impl Sockets {
         Ok((proxy, admin.map_err(&unknown)?, status.map_err(&unknown)?))
     }
 
-    fn serve(self, config: &Config, exchanges: &Exchanges, readiness: &Readiness) -> Vec<JoinHandle<()>> {
-        let drain = &exchanges.drain;
-        let parts = admin::Parts {
-            sessions: exchanges.sessions.clone(),
-            metrics: exchanges.metrics.clone(),
-            readiness: readiness.clone(),
-            drain: drain.clone(),
-        };
-        let admin = Arc::new(Admin::new(parts, config));
-        let (all, status) = (admin::admin_router(admin.clone()), admin::status_router(admin));
-        let mut tasks = vec![
-            tokio::spawn(admin::serve(self.admin, all, drain.clone())),
-            tokio::spawn(admin::serve(self.status, status, drain.clone())),
-        ];
+    /// The terms of every listener, by its address in the file.
+    fn terms(&self, config: &Config) -> Vec<(String, InForce<Terms>)> {
+        let of = |(raw, listener): (&config::Listener, &Listener)| (raw.address.clone(), listener.terms());
+        config.listeners.iter().zip(&self.proxy).map(of).collect()
+    }
+
+    fn serve(self, exchanges: &InForce<Exchanges>, desk: &Desk, drain: &Drain) -> Vec<JoinHandle<()>> {
+        let serve =
+            |socket, router: &InForce<Router>| tokio::spawn(admin::serve(socket, router.clone(), drain.clone()));
+        let mut tasks = vec![serve(self.admin, &desk.all), serve(self.status, &desk.status)];
         let terms = self.proxy.iter().map(Listener::terms).collect();
         tasks.push(tokio::spawn(follow_files(terms, drain.clone())));
         let proxies = self.proxy.into_iter().map(|listener| listener.serve(drain.clone(), exchanges.clone()));
@@ -169,16 +213,31 @@ impl Sockets {
 }
 
 impl Running {
+    /// Takes on the watched file from now on when it changes, and when that is asked for.
+    pub fn follow(&mut self, watch: ConfigWatch) -> ReloadNow {
+        let now = ReloadNow::default();
+        if let Some(parts) = self.replaceable.take() {
+            let following = reload::follow(parts, watch, now.clone(), self.drain.clone());
+            self.tasks.push(tokio::spawn(following));
+        }
+        now
+    }
+
+    /// Sessions as the configuration in force has them.
+    pub fn sessions(&self) -> Arc<Sessions> {
+        self.exchanges.current().sessions.clone()
+    }
+
     /// Ends in order: what is in flight may finish, its commits and audit copies are written, the store is closed.
     ///
     /// Says whether everything ended by itself.
     pub async fn shut_down(self) -> bool {
-        let in_time = self.drain.finish(self.shutdown.drain.0).await;
+        let in_time = self.drain.finish(self.shutdown.current().drain.0).await;
         for task in self.tasks {
             let _ = task.await;
         }
         // The last of its owners: what waits for the disk is written before this returns.
-        drop((self.sessions, self.store));
+        drop((self.exchanges, self.replaceable, self.store));
         self.audit.close();
         in_time
     }
@@ -188,9 +247,14 @@ impl Running {
         self.readiness.draining();
     }
 
+    /// How long what is in flight may then take.
+    pub fn patience(&self) -> Duration {
+        self.shutdown.current().drain.0
+    }
+
     /// How long to go on accepting before [`Running::shut_down`], so that endpoints catch up.
     pub fn grace(&self) -> Duration {
-        self.shutdown.grace.0
+        self.shutdown.current().grace.0
     }
 }
 
@@ -235,7 +299,7 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, St
 }
 
 fn bind((raw, terms): (&config::Listener, Terms)) -> Result<Listener, StartError> {
-    Listener::bind(&raw.address, terms).map_err(cannot_listen(&raw.address))
+    Listener::bind(&raw.address, InForce::new(terms)).map_err(cannot_listen(&raw.address))
 }
 
 async fn listen(address: &str) -> Result<TcpListener, StartError> {
@@ -253,17 +317,17 @@ fn not_an_address() -> std::io::Error {
 }
 
 /// Has open exchanges live and die with their sessions.
-async fn pulse(exchanges: Exchanges, live: Live, drain: Drain) {
+async fn pulse(exchanges: InForce<Exchanges>, live: Live, drain: Drain) {
     let mut ticks = tokio::time::interval(PULSE);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = drain.over() => return,
         }
+        let exchanges = exchanges.current();
         let due = live.tick(exchanges.sessions.now());
         if !due.is_empty() {
             // Beside the next look: a store that hangs must not keep sessions from ending.
-            let exchanges = exchanges.clone();
             drain.spawn(async move {
                 for (handle, birth) in due {
                     exchanges.touch_session(handle, birth).await;
@@ -274,7 +338,7 @@ async fn pulse(exchanges: Exchanges, live: Live, drain: Drain) {
 }
 
 /// Sweeps, and looks whether the store answers.
-async fn sweep(exchanges: Exchanges, stale: bool, readiness: Readiness, drain: Drain) {
+async fn sweep(exchanges: InForce<Exchanges>, stale: bool, readiness: Readiness, drain: Drain) {
     let mut ticks = tokio::time::interval(SWEEP);
     let mut has_answered = false;
     loop {
@@ -282,6 +346,7 @@ async fn sweep(exchanges: Exchanges, stale: bool, readiness: Readiness, drain: D
             _ = ticks.tick() => {}
             () = drain.over() => return,
         }
+        let exchanges = exchanges.current();
         exchanges.rooms.sweep();
         has_answered |= look_at_store(&exchanges.sessions, stale && has_answered, &readiness).await;
     }
@@ -299,22 +364,22 @@ async fn look_at_store(sessions: &Sessions, may_be_away: bool, readiness: &Readi
 }
 
 /// Takes on the certificates of listeners when their files change.
-async fn follow_files(listeners: Vec<Arc<Terms>>, drain: Drain) {
+async fn follow_files(listeners: Vec<InForce<Terms>>, drain: Drain) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
-            _ = ticks.tick() => listeners.iter().for_each(|terms| terms.look()),
+            _ = ticks.tick() => listeners.iter().for_each(|terms| terms.current().look()),
             () = drain.over() => return,
         }
     }
 }
 
 /// Takes on the keyring's file when it changes.
-async fn follow_keys(mut watch: Watch, keys: LiveKeyring, drain: Drain) {
+async fn follow_keys(watch: Arc<Mutex<Watch>>, keys: LiveKeyring, drain: Drain) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
-            _ = ticks.tick() => watch.look(&keys),
+            _ = ticks.tick() => watch.lock().unwrap_or_else(PoisonError::into_inner).look(&keys),
             () = drain.over() => return,
         }
     }

@@ -12,20 +12,19 @@ mod transport;
 mod wire;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::Drain;
+use crate::in_force::InForce;
 
 use connection::Connection;
-use place::PerPeer;
+use place::{PerPeer, Places};
 use socket::Door;
 
 pub use socket::Bound;
@@ -37,7 +36,7 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 /// A bound address that is not served yet.
 pub struct Listener {
     door: Door,
-    terms: Arc<Terms>,
+    terms: InForce<Terms>,
 }
 
 /// How a request reached us.
@@ -73,26 +72,25 @@ pub trait Service: Clone + Unpin + Send + Sync + 'static {
 
 impl Listener {
     /// Binds `0.0.0.0:8080`, `[::]:8080` (for IPv4 as well) or `unix:/path`.
-    pub fn bind(address: &str, terms: Terms) -> std::io::Result<Self> {
-        Ok(Self { door: Door::bind(address)?, terms: Arc::new(terms) })
+    pub fn bind(address: &str, terms: InForce<Terms>) -> std::io::Result<Self> {
+        Ok(Self { door: Door::bind(address)?, terms })
     }
 
     pub fn bound(&self) -> std::io::Result<Bound> {
         self.door.bound()
     }
 
-    /// On what terms it serves; what changes in their files is taken on by looking at them.
-    pub fn terms(&self) -> Arc<Terms> {
+    /// The terms of connections to come.
+    pub fn terms(&self) -> InForce<Terms> {
         self.terms.clone()
     }
 
     /// Accepts and serves until the drain begins; connections then end with the exchange that they are in.
     pub async fn serve(self, drain: Drain, service: impl Service) {
-        let places = Arc::new(Semaphore::new(self.terms.limits.connections.min(Semaphore::MAX_PERMITS)));
-        let per_peer = PerPeer::default();
+        let (mut places, per_peer) = (Places::default(), PerPeer::default());
         loop {
             // Taken first: over the bound, connections wait with the kernel.
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let Some(place) = places.take(&self.terms, &drain).await else { return };
             let accepted = tokio::select! {
                 accepted = self.door.accept() => accepted,
                 () = drain.begun() => return,
@@ -105,7 +103,8 @@ impl Listener {
                     continue;
                 }
             };
-            let (terms, drain_too, per_peer) = (self.terms.clone(), drain.clone(), per_peer.clone());
+            // A connection keeps the terms that it began with.
+            let (terms, drain_too, per_peer) = (self.terms.current(), drain.clone(), per_peer.clone());
             let connection = Connection { socket, peer, terms, drain: drain_too, per_peer, place };
             drain.spawn(connection.run(service.clone()));
         }

@@ -54,15 +54,19 @@ pub enum UpstreamError {
 }
 
 impl Upstreams {
-    /// Compiles the backends of all routes, noting every problem; none if there was an error.
-    pub fn compile(routes: &[config::Route], problems: &mut Problems) -> Option<Self> {
+    /// Compiles the backends of all routes, noting every problem; none if there was an error. Those that `before` had
+    /// already keep their connections.
+    pub fn compile(routes: &[config::Route], before: Option<&Self>, problems: &mut Problems) -> Option<Self> {
         let mut pools: Vec<Arc<Pool>> = Vec::new();
         let mut upstreams = Vec::with_capacity(routes.len());
+        let kept = before.map_or(&[][..], |before| &before.pools);
         for (at, route) in routes.iter().enumerate() {
             let key = Key::of(route);
             let known = pools.iter().find(|pool| pool.origin.key == key).cloned();
             let opened = known.or_else(|| {
-                let pool = Arc::new(Pool::new(Origin::open(key, &format!("/routes/{at}"), problems)?));
+                let kept = kept.iter().find(|kept| kept.origin.key == key).cloned();
+                let open = || Some(Arc::new(Pool::new(Origin::open(key, &format!("/routes/{at}"), problems)?)));
+                let pool = kept.or_else(open)?;
                 pools.push(pool.clone());
                 Some(pool)
             });

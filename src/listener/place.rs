@@ -2,6 +2,53 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::drain::Drain;
+use crate::in_force::InForce;
+
+use super::terms::Terms;
+
+/// How often a full listener looks whether its terms are others by now.
+const REFIT: Duration = Duration::from_secs(1);
+
+/// The places for connections, as many as the terms in force give.
+pub struct Places {
+    free: Arc<Semaphore>,
+    count: usize,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { free: Arc::new(Semaphore::new(0)), count: 0 }
+    }
+}
+
+impl Places {
+    /// Waits for a place; none once the drain has begun.
+    pub async fn take(&mut self, terms: &InForce<Terms>, drain: &Drain) -> Option<OwnedSemaphorePermit> {
+        let wanted = || terms.current().limits.connections.min(Semaphore::MAX_PERMITS);
+        loop {
+            let more = wanted().saturating_sub(self.count);
+            self.free.add_permits(more);
+            self.count += more;
+            let place = tokio::select! {
+                place = self.free.clone().acquire_owned() => place.ok()?,
+                () = drain.begun() => return None,
+                // There may be more of them by then.
+                () = tokio::time::sleep(REFIT) => continue,
+            };
+            if self.count <= wanted() {
+                return Some(place);
+            }
+            // One too many: it is gone, and no open connection is closed for that.
+            place.forget();
+            self.count -= 1;
+        }
+    }
+}
 
 /// How many connections each peer has open.
 #[derive(Debug, Clone, Default)]

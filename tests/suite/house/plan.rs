@@ -9,6 +9,7 @@ use cloakroom::config::{self, Config};
 
 use super::{BEGIN, House};
 
+pub const FILE: &str = "cloakroom.yaml";
 pub const AUDIT: &str = "audit.jsonl";
 
 /// The contract's schema, and a field more of each type.
@@ -95,6 +96,7 @@ pub struct Plan {
     routes: String,
     top: String,
     files: Vec<(String, String)>,
+    audit: String,
     place: Option<(Arc<tempfile::TempDir>, Clock)>,
 }
 
@@ -109,6 +111,7 @@ impl Plan {
             routes: ROUTES.into(),
             top: String::new(),
             files: Vec::new(),
+            audit: format!("{{ file: {AUDIT} }}"),
             place: None,
         }
     }
@@ -143,6 +146,12 @@ impl Plan {
     /// Has the one listener be elsewhere than on a port of 127.0.0.1.
     pub fn address(mut self, address: &str) -> Self {
         self.address = address.into();
+        self
+    }
+
+    /// Sends the audit records elsewhere.
+    pub fn audit(mut self, sink: &str) -> Self {
+        self.audit = sink.into();
         self
     }
 
@@ -200,15 +209,16 @@ impl Plan {
         self.place.as_ref().map_or_else(|| Clock::by_hand(BEGIN), |(_, clock)| clock.clone())
     }
 
-    pub(super) fn text(&self, backend: SocketAddr, raw: SocketAddr) -> String {
-        let Self { address, listener, store, session, schema, routes, top, .. } = self;
+    /// The file's text.
+    pub fn text(&self, backend: SocketAddr, raw: SocketAddr) -> String {
+        let Self { address, listener, store, session, schema, routes, top, audit, .. } = self;
         let text = format!(
             "version: 1
 listeners: [{{ address: '{address}'{listener} }}]
 admin: {{ address: '127.0.0.1:0' }}
 status: {{ address: '127.0.0.1:0' }}
 store: {{ {store} }}
-audit: {{ sinks: [{{ file: {AUDIT} }}] }}
+audit: {{ sinks: [{audit}] }}
 shutdown: {{ grace: 1ms, drain: 10s }}
 {top}
 session:
@@ -227,7 +237,7 @@ routes:
 
 /// Reads a configuration as `cloakroom run` would, but for the environment, of which there is none.
 pub fn parse(text: &str, folder: &Path) -> Config {
-    match config::parse(text, &folder.join("cloakroom.yaml"), &|_| None) {
+    match config::parse(text, &folder.join(FILE), &|_| None) {
         Ok(loaded) => loaded.config,
         Err(problems) => panic!("the plan's configuration is refused:\n{}", problems.render(false)),
     }

@@ -53,6 +53,10 @@ impl House {
 }
 
 impl RawClient {
+    pub fn connect(to: SocketAddr) -> Self {
+        Self { stream: Wire::tcp(to), unread: Vec::new() }
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         // The other end may have hung up already, which is what some tests are about.
         let _ = self.stream.write_all(bytes);
