@@ -62,7 +62,10 @@ pub enum Refusal {
 impl Refusal {
     pub fn code(&self) -> Code {
         match self {
-            Self::Route(RouteError::Malformed(_)) | Self::Ambiguous(_) | Self::BodyBroken => Code::RequestMalformed,
+            Self::Route(RouteError::Malformed(_))
+            | Self::Ambiguous(_)
+            | Self::BodyBroken
+            | Self::Upstream(UpstreamError::Unsent) => Code::RequestMalformed,
             Self::Route(RouteError::NotFound) => Code::RouteNotFound,
             Self::Route(RouteError::MethodNotAllowed { .. }) => Code::MethodNotAllowed,
             Self::NoCredential => Code::CredentialMissing,
@@ -80,7 +83,8 @@ impl Refusal {
             Self::Limit(LimitError::Concurrency) => Code::Overloaded,
             Self::BodyTooLarge => Code::ContentTooLarge,
             Self::HeadTooLarge => Code::HeadersTooLarge,
-            Self::Upstream(UpstreamError::ResponseTimeout) => Code::UpstreamTimeout,
+            Self::Upstream(UpstreamError::ResponseTimeout | UpstreamError::Unread) => Code::UpstreamTimeout,
+            Self::Upstream(UpstreamError::Down(_)) => Code::UpstreamDown,
             Self::Upstream(
                 UpstreamError::Connect(_)
                 | UpstreamError::ConnectTimeout
@@ -99,9 +103,9 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::TooManyBad(wait) | Self::Limit(LimitError::Rate { retry_after: wait, .. }) => {
-                Some(whole_seconds(*wait))
-            }
+            Self::TooManyBad(wait)
+            | Self::Limit(LimitError::Rate { retry_after: wait, .. })
+            | Self::Upstream(UpstreamError::Down(wait)) => Some(whole_seconds(*wait)),
             _ => (self.code().status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER),
         }
     }

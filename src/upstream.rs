@@ -1,8 +1,10 @@
 //! Forwards requests to backends, over connections that are kept.
 
 mod body;
+mod circuit;
 mod origin;
 mod pool;
+mod retry;
 mod shared;
 
 use std::sync::Arc;
@@ -15,9 +17,9 @@ use crate::config::{self, Problems};
 use crate::route::RouteIndex;
 
 pub use body::{Outgoing, Sent};
-pub use pool::Lease;
 use origin::{Key, Origin};
-use pool::{Need, Pool};
+pub use pool::Lease;
+use pool::Pool;
 
 /// The backends, by route.
 pub struct Upstreams {
@@ -29,13 +31,15 @@ struct Upstream {
     pool: Arc<Pool>,
     connect: Duration,
     response: Duration,
+    idle: Duration,
 }
 
-/// A backend's answer: its head, its body to come, and the connection that it comes over.
+/// A backend's answer: its head, its body to come, the connection that it comes over, and how far the request has come.
 #[derive(Debug)]
 pub struct Answer {
     pub response: Response<Incoming>,
     pub lease: Lease,
+    pub sent: Sent,
 }
 
 /// Why a backend did not answer.
@@ -51,6 +55,12 @@ pub enum UpstreamError {
     Unasked,
     #[error("no response head in time")]
     ResponseTimeout,
+    #[error("the backend took nothing more of the request")]
+    Unread,
+    #[error("nothing more came of the request")]
+    Unsent,
+    #[error("the backend takes no connections")]
+    Down(Duration),
 }
 
 impl Upstreams {
@@ -71,20 +81,26 @@ impl Upstreams {
                 Some(pool)
             });
             let timeouts = &route.timeouts;
-            let upstream = opened.map(|pool| Upstream { pool, connect: timeouts.connect.0, response: timeouts.response.0 });
-            upstreams.push(upstream);
+            let upstream = |pool| Upstream {
+                pool,
+                connect: timeouts.connect.0,
+                response: timeouts.response.0,
+                idle: timeouts.idle.0,
+            };
+            upstreams.push(opened.map(upstream));
         }
         Some(Self { routes: upstreams.into_iter().collect::<Option<_>>()?, pools })
     }
 
-    /// Sends a request and waits for the head of its response.
-    ///
-    /// A request that a kept connection did not take, because the backend had closed it, is sent once more over a
-    /// new one: not a byte of it had left. Nothing else is ever repeated.
+    /// Sends a request and waits for the head of its response: for as long as it makes progress, and once it was sent
+    /// whole, for as long as the route gives its backend.
     pub async fn forward(&self, route: RouteIndex, request: Request<Outgoing>) -> Result<Answer, UpstreamError> {
         let Some(upstream) = self.routes.get(route.position()) else { return Err(UpstreamError::ConnectTimeout) };
-        let answer = upstream.exchange(request);
-        tokio::time::timeout(upstream.response, answer).await.unwrap_or(Err(UpstreamError::ResponseTimeout))
+        let sent = request.body().sent();
+        tokio::select! {
+            answer = upstream.exchange(request) => answer,
+            overdue = sent.overdue(upstream.idle, upstream.response) => Err(overdue.into()),
+        }
     }
 
     /// The host and port of a route's backend.
@@ -92,28 +108,13 @@ impl Upstreams {
         self.routes.get(route.position()).map_or("", |upstream| &upstream.pool.origin.authority)
     }
 
+    /// The backends that take no connections.
+    pub fn down(&self) -> impl Iterator<Item = &str> {
+        self.pools.iter().filter(|pool| pool.circuit.is_open()).map(|pool| pool.origin.authority.as_str())
+    }
+
     /// Closes connections that have been idle for too long.
     pub fn sweep(&self) {
         self.pools.iter().for_each(|pool| pool.sweep());
-    }
-}
-
-impl Upstream {
-    async fn exchange(&self, mut request: Request<Outgoing>) -> Result<Answer, UpstreamError> {
-        let need = Need::of(&request);
-        while let Some(mut lease) = self.pool.take(&need).await {
-            match lease.send(request).await {
-                Ok(response) => return Ok(Answer { response, lease }),
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(UpstreamError::Broken(failed.into_error())),
-                },
-            }
-        }
-        let mut lease = self.pool.connect(self.connect, &need).await?;
-        match lease.send(request).await {
-            Ok(response) => Ok(Answer { response, lease }),
-            Err(failed) => Err(UpstreamError::Broken(failed.into_error())),
-        }
     }
 }

@@ -43,7 +43,10 @@ enum Speaks {
     /// With prior knowledge.
     Http2,
     /// What is agreed on in the handshake.
-    Tls { client: Box<tls::Client>, name: ServerName<'static> },
+    Tls {
+        client: Box<tls::Client>,
+        name: ServerName<'static>,
+    },
 }
 
 /// The protocol that a connection speaks.

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 
 use super::UpstreamError;
 use super::body::{Outgoing, Sent};
+use super::circuit::Circuit;
 use super::origin::{Duplex, Origin, Protocol};
 use super::shared::{Shared, Stream, for_http1, for_http2};
 
@@ -32,6 +33,7 @@ pub struct Pool {
     dialling: tokio::sync::Mutex<()>,
     /// Whether the last connection could be shared; of some origins it is known only by trying.
     shares: AtomicBool,
+    pub circuit: Circuit,
 }
 
 #[derive(Debug)]
@@ -69,7 +71,14 @@ impl Need {
 impl Pool {
     pub fn new(origin: Origin) -> Self {
         let shares = AtomicBool::new(origin.protocol() != Some(Protocol::Http1));
-        Self { origin, idle: Mutex::default(), shared: Mutex::default(), dialling: Default::default(), shares }
+        Self {
+            origin,
+            idle: Mutex::default(),
+            shared: Mutex::default(),
+            dialling: tokio::sync::Mutex::default(),
+            shares,
+            circuit: Circuit::default(),
+        }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {

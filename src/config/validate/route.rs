@@ -4,7 +4,9 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::address::is_host;
 use super::{above_zero, header, name, some, url};
-use crate::config::{Config, IdChoice, Match, PathType, Problems, RateLimitPer, Route, SessionUse, Start, UpstreamTls, below};
+use crate::config::{
+    Config, IdChoice, Match, PathType, Problems, RateLimitPer, Route, SessionUse, Start, UpstreamTls, below,
+};
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
     if config.routes.is_empty() {
