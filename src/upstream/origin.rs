@@ -117,11 +117,9 @@ impl Origin {
         }
     }
 
-    /// Takes on what has changed in files.
-    pub fn look(&self) {
-        if let Speaks::Tls { client, .. } = &self.speaks {
-            client.look();
-        }
+    /// Takes on what has changed in files, and says whether something has.
+    pub fn look(&self) -> bool {
+        matches!(&self.speaks, Speaks::Tls { client, .. } if client.look())
     }
 }
 

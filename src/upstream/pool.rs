@@ -1,6 +1,6 @@
 //! Connections to one backend, kept between requests or shared by them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub struct Pool {
     /// Whether the last connection could be shared; of some origins it is known only by trying.
     shares: AtomicBool,
     pub circuit: Circuit,
+    /// How often what connections rest on has changed.
+    age: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub struct Lease {
     sender: Sender,
     pool: Arc<Pool>,
     sent: Sent,
+    /// The pool's, when the connection was taken.
+    age: u64,
 }
 
 enum Sender {
@@ -78,6 +82,7 @@ impl Pool {
             dialling: tokio::sync::Mutex::default(),
             shares,
             circuit: Circuit::default(),
+            age: AtomicU64::new(0),
         }
     }
 
@@ -116,7 +121,7 @@ impl Pool {
     }
 
     fn lease(self: &Arc<Self>, sender: Sender, need: &Need) -> Lease {
-        Lease { sender, pool: self.clone(), sent: need.sent.clone() }
+        Lease { sender, pool: self.clone(), sent: need.sent.clone(), age: self.age.load(Ordering::Acquire) }
     }
 
     pub async fn connect(self: &Arc<Self>, within: Duration, need: &Need) -> Result<Lease, UpstreamError> {
@@ -152,7 +157,12 @@ impl Pool {
     pub fn sweep(&self) {
         self.idle().retain(|idle| idle.since.elapsed() < IDLE && !idle.sender.is_closed());
         self.shared().retain(Shared::is_of_use);
-        self.origin.look();
+        if self.origin.look() {
+            // What was trusted or shown before is not used any more once what goes over it has ended.
+            self.age.fetch_add(1, Ordering::AcqRel);
+            self.idle().clear();
+            self.shared().clear();
+        }
     }
 }
 
@@ -188,7 +198,8 @@ impl Lease {
     pub fn give_back(self) {
         let Sender::Own(sender) = self.sender else { return };
         let mut idle = self.pool.idle();
-        if self.sent.is_complete() && !sender.is_closed() && idle.len() < IDLE_CONNECTIONS {
+        let of_age = self.age == self.pool.age.load(Ordering::Acquire);
+        if of_age && self.sent.is_complete() && !sender.is_closed() && idle.len() < IDLE_CONNECTIONS {
             idle.push(Idle { sender, since: Instant::now() });
         }
     }

@@ -115,7 +115,10 @@ impl House {
         let backend = Backend::open(&runtime);
         let raw_backend = RawBackend::open(&runtime);
         let folder = plan.folder();
-        let text = plan.text(backend.address, raw_backend.address);
+        let secure = plan.secure.clone().map(|config| backend.secure(&runtime, config));
+        let port = secure.map_or(0, |address| address.port());
+        backend.local(&runtime, &folder.path().join("backend.sock"));
+        let text = plan.text(backend.address, raw_backend.address).replace("SECURE", &format!("localhost:{port}"));
         let config = plan::parse(&text, folder.path());
         let clock = plan.clock();
         let logs = Capture::start();
