@@ -16,7 +16,8 @@ fn http_2_is_spoken_with_prior_knowledge_and_looks_to_the_backend_as_http_1_does
     let house = h2c();
     let guest = house.visitor();
     house.backend.next(Answer::set("step=2"));
-    let reply = house.post("/h2c/x?y=1").cookie(&guest).header("x-mine", "1").header("connection", "x-gone").body("hello");
+    let reply =
+        house.post("/h2c/x?y=1").cookie(&guest).header("x-mine", "1").header("connection", "x-gone").body("hello");
     reply.header("x-gone", "1").send().passed();
     let seen = house.backend.last();
     assert_eq!((seen.version, seen.method.as_str(), seen.target.as_str()), (Version::HTTP_2, "POST", "/h2c/x?y=1"));
@@ -110,8 +111,7 @@ fn a_protocol_cannot_be_changed_over_http_2_and_the_request_goes_on_without() {
 
 #[test]
 fn a_backend_that_speaks_no_http_2_is_502() {
-    let house =
-        Plan::new().route("name: not, match: { path: /not }, upstream: 'h2c://RAW', session: none").open();
+    let house = Plan::new().route("name: not, match: { path: /not }, upstream: 'h2c://RAW', session: none").open();
     house.raw_backend.next(RawAnswer::close("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"));
     house.get("/not").send().is(502, "upstream-unavailable");
     house.close();
@@ -126,7 +126,9 @@ fn secure(authority: &Authority, more: &str) -> Plan {
 
 #[test]
 fn https_speaks_what_was_agreed_on() {
-    for (offered, version) in [(&["h2", "http/1.1"][..], Version::HTTP_2), (&["http/1.1"], Version::HTTP_11), (&[], Version::HTTP_11)] {
+    for (offered, version) in
+        [(&["h2", "http/1.1"][..], Version::HTTP_2), (&["http/1.1"], Version::HTTP_11), (&[], Version::HTTP_11)]
+    {
         let authority = Authority::new();
         let house = secure(&authority, "").secure_backend(authority.issue("localhost").server(offered, None)).open();
         for _ in 0..3 {
@@ -160,9 +162,10 @@ fn a_protocol_is_changed_over_https_too() {
 #[test]
 fn a_backend_whose_certificate_is_not_right_gets_no_request() {
     let (authority, other) = (Authority::new(), Authority::new());
-    for (certificate, cause) in
-        [(authority.issue("elsewhere.example"), "not valid for name"), (other.issue("localhost"), "invalid peer certificate: ")]
-    {
+    for (certificate, cause) in [
+        (authority.issue("elsewhere.example"), "not valid for name"),
+        (other.issue("localhost"), "invalid peer certificate: "),
+    ] {
         let house = secure(&authority, "").secure_backend(certificate.server(&["h2"], None)).open();
         house.get("/tls").send().is(502, "upstream-unavailable");
         assert_eq!(house.backend.count(), 0);
