@@ -42,7 +42,7 @@ pub use published::json_schema;
 pub use reference::Environment;
 pub use route::{
     IdChoice, Match, OnReject, OnRevoke, PathType, RateLimit, RateLimitPer, RateLimitScope, Rewrite, Route,
-    RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch,
+    RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch, UpstreamTls,
 };
 pub use scalar::{Period, Rate, Size};
 pub use session::{Field, FieldAudit, FieldType, Lifetime, Limits, Migration, Schema, Session};

@@ -115,7 +115,10 @@ impl House {
         let backend = Backend::open(&runtime);
         let raw_backend = RawBackend::open(&runtime);
         let folder = plan.folder();
-        let text = plan.text(backend.address, raw_backend.address);
+        let secure = plan.secure.clone().map(|config| backend.secure(&runtime, config));
+        let port = secure.map_or(0, |address| address.port());
+        backend.local(&runtime, &folder.path().join("backend.sock"));
+        let text = plan.text(backend.address, raw_backend.address).replace("SECURE", &format!("localhost:{port}"));
         let config = plan::parse(&text, folder.path());
         let clock = plan.clock();
         let logs = Capture::start();
@@ -251,7 +254,8 @@ impl House {
     pub fn revoke_user(&self, user: &str) {
         let actor = Actor::new(ActorKind::Admin);
         let sessions = self.sessions();
-        let work = sessions.revoke_user(sessions.key_of_user(None, user), self.clock.now(), &actor);
+        let keys = sessions.keys_of_user(None, user);
+        let work = sessions.revoke_users(&keys, self.clock.now(), &actor);
         self.wait_for(work).expect("a revocation");
     }
 

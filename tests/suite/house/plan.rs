@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use cloakroom::clock::Clock;
 use cloakroom::config::{self, Config};
+use rustls::ServerConfig;
 
 use super::{BEGIN, House};
 
@@ -96,6 +97,8 @@ pub struct Plan {
     routes: String,
     top: String,
     files: Vec<(String, String)>,
+    /// What the backend speaks at its second port.
+    pub(super) secure: Option<ServerConfig>,
     audit: String,
     place: Option<(Arc<tempfile::TempDir>, Clock)>,
 }
@@ -111,6 +114,7 @@ impl Plan {
             routes: ROUTES.into(),
             top: String::new(),
             files: Vec::new(),
+            secure: None,
             audit: format!("{{ file: {AUDIT} }}"),
             place: None,
         }
@@ -158,6 +162,12 @@ impl Plan {
     /// Adds members of the one listener.
     pub fn listener(mut self, members: &str) -> Self {
         self.listener.push_str(&format!(", {members}"));
+        self
+    }
+
+    /// Has the backend speak TLS as well, where `SECURE` stands in the routes, with `localhost` for its host.
+    pub fn secure_backend(mut self, config: ServerConfig) -> Self {
+        self.secure = Some(config);
         self
     }
 
