@@ -256,9 +256,8 @@ impl Stream<'_> {
     /// How the body broke off, in full; none where it came to its end.
     pub fn broken(mut self) -> Option<String> {
         loop {
-            match self.chunk()? {
-                Err(error) => return Some(format!("{error:?}: {}", std::error::Error::source(&error)?)),
-                Ok(_) => {}
+            if let Err(error) = self.chunk()? {
+                return Some(format!("{error:?}: {}", std::error::Error::source(&error)?));
             }
         }
     }
