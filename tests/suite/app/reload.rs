@@ -261,7 +261,7 @@ fn no_request_is_lost_or_mixed_while_configurations_change() {
                 .any(|(name, _)| name.starts_with(&format!("{other}-")) || *name == format!("x-{other}"))
         );
     }
-    assert!(met.iter().all(|count| *count > 20), "{met:?} of each in {RELOADS} reloads");
+    assert!(met.iter().all(|count| *count > 5), "{met:?} of each in {RELOADS} reloads");
     assert_eq!(house.metric("cloakroom_config_reloads_total{outcome=\"applied\"}"), RELOADS as u64);
     let rejected = house.metric("cloakroom_write_backs_total{route=\"a\",outcome=\"rejected\"}")
         + house.metric("cloakroom_write_backs_total{route=\"b\",outcome=\"rejected\"}");

@@ -280,7 +280,7 @@ fn five_thousand_idle_and_two_thousand_active_connections_are_served() {
         let since = Instant::now();
         let response = connect(proxy).await.send_request(ask("GET", "/write", Some(&id), whole(""))).await;
         assert_eq!(response.expect("an answer").status(), StatusCode::OK);
-        assert!(since.elapsed() < Duration::from_secs(2), "another is served meanwhile");
+        assert!(since.elapsed() < Duration::from_secs(10), "another is served meanwhile");
         agent.held.add_permits(ACTIVE);
         for (_, mut response) in active {
             let rest = response.body_mut().collect().await.expect("a whole stream").to_bytes();
