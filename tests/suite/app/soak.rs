@@ -119,7 +119,7 @@ fn configuration(agent: SocketAddr, concurrency: usize) -> String {
         "version: 1\nlisteners: [{{ address: '127.0.0.1:0' }}]\nadmin: {{ address: '127.0.0.1:0' }}\n\
          status: {{ address: '127.0.0.1:0' }}\nstore: {{ kind: memory }}\nshutdown: {{ grace: 10ms }}\n\
          log: {{ level: 'info,cloakroom::access=off' }}\naudit: {{ keep: 20, sinks: [stdout] }}\n\
-         session: {{ schema: {{ version: 1, fields: {{ user_id: {{ type: string, user: true }}, \
+         session: {{ schema: {{ version: 1, fields: {{ user_id: {{ type: string, user: true, writable: false }}, \
          step: {{ type: integer, section: task }}, notes: {{ type: string, section: task }} }} }} }}\nroutes:\n{}",
         [
             route("login", "session: optional, start: { id: header }"),
@@ -213,7 +213,9 @@ fn mixed_traffic_with_reloads_and_clients_that_leave_costs_no_memory() {
     let (since, mut samples, mut rounds) = (Instant::now(), Vec::new(), 0);
     while since.elapsed() < lasts {
         rounds += 1;
-        std::fs::write(folder.path().join("cloakroom.yaml"), text(rounds)).unwrap();
+        // Whole at once: the signal before may be looked into only now.
+        std::fs::write(folder.path().join("next.yaml"), text(rounds)).unwrap();
+        std::fs::rename(folder.path().join("next.yaml"), folder.path().join("cloakroom.yaml")).unwrap();
         binary.signal(libc::SIGHUP);
         std::thread::sleep(Duration::from_millis(if asked.is_some() { 1000 } else { 100 }));
         samples.push(resident(binary.id()));
@@ -278,7 +280,7 @@ fn five_thousand_idle_and_two_thousand_active_connections_are_served() {
         let since = Instant::now();
         let response = connect(proxy).await.send_request(ask("GET", "/write", Some(&id), whole(""))).await;
         assert_eq!(response.expect("an answer").status(), StatusCode::OK);
-        assert!(since.elapsed() < Duration::from_secs(2), "another is served meanwhile");
+        assert!(since.elapsed() < Duration::from_secs(10), "another is served meanwhile");
         agent.held.add_permits(ACTIVE);
         for (_, mut response) in active {
             let rest = response.body_mut().collect().await.expect("a whole stream").to_bytes();
