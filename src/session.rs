@@ -29,14 +29,13 @@ use crate::handle::{Birth, Handle, NoEntropy, SessionId};
 use crate::keyring::{Keyring, LiveKeyring};
 use crate::store::{Conflict, Entry, Record, Store, StoreError, Trail};
 
-use state::Fields;
 use vault::Vault;
 
 pub use live::{Entering, Live, Presence};
 pub use proposal::{Proposal, fits_at_birth};
 pub use require::Requirements;
 pub use schema::{Field, FieldIndex, Misfit, Schema};
-pub use state::{Held, Proven, Session};
+pub use state::{Fields, Held, Proven, Session};
 pub use sweep::{KeyUse, KeyUses, Moved};
 pub use trail::{Action, Actor, ActorKind};
 pub use verify::{Finding, Verdict};
