@@ -1,11 +1,13 @@
 //! What operators see: logs, metrics, and one record for each exchange.
 
+mod change;
 mod logs;
 mod metrics;
 mod record;
 mod store;
 mod trace;
 
+pub use change::change_logs;
 pub use logs::start_logs;
 pub use metrics::{
     Ended, Exposition, Metrics, RateLimited, Reason, Reload, RouteFigures, SinkName, StoreOp, WriteBack,

@@ -6,11 +6,9 @@ use std::sync::OnceLock;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{Log, LogFormat};
+use super::change;
+use crate::config::Log;
 
 /// Log lines that may wait for a slow reader; beyond that they are dropped, and no request waits.
 const WAITING_LINES: usize = 16 << 10;
@@ -25,16 +23,8 @@ pub fn start_logs(log: &Log) -> WorkerGuard {
     let (writer, guard) =
         NonBlockingBuilder::default().buffered_lines_limit(WAITING_LINES).lossy(true).finish(io::stderr());
     let dropped = writer.error_counter();
-    // The level was checked with the configuration.
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt::layer().with_writer(writer);
-    let registry = tracing_subscriber::registry().with(filter);
-    let started = match log.format {
-        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_current_span(false)).try_init(),
-        LogFormat::Pretty => registry.with(lines.with_ansi(io::IsTerminal::is_terminal(&io::stderr()))).try_init(),
-    };
     // A second start in one process keeps what the first has set up.
-    if started.is_ok() {
+    if change::begin(log, writer) {
         let _ = DROPPED.set(dropped);
     }
     guard
