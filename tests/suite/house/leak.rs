@@ -1,6 +1,6 @@
 //! What must never be emitted, and the search for it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -50,12 +50,25 @@ impl Leaks {
         self.0.lock().unwrap().told.extend_from_slice(text);
     }
 
+    /// Goes over the bytes once, however many values are forbidden.
     pub fn search(&self, place: &str, bytes: &[u8]) {
         let known = self.0.lock().unwrap();
-        for (value, needle) in &known.needles {
-            if let Some(at) = find(bytes, needle) {
-                let around = &bytes[at.saturating_sub(200)..(at + needle.len() + 80).min(bytes.len())];
-                panic!("'{value}' leaked into {place}: …{}…", String::from_utf8_lossy(around));
+        let mut begins = vec![false; 1 << 16];
+        let mut by_start: HashMap<&[u8], Vec<&(String, Vec<u8>)>> = HashMap::new();
+        for needle in &known.needles {
+            begins[pair(&needle.1)] = true;
+            by_start.entry(&needle.1[..START]).or_default().push(needle);
+        }
+        for at in 0..bytes.len().saturating_sub(START) {
+            let rest = &bytes[at..];
+            if !begins[pair(rest)] {
+                continue;
+            }
+            for (value, needle) in by_start.get(&rest[..START]).into_iter().flatten() {
+                if rest.starts_with(needle) {
+                    let around = &bytes[at.saturating_sub(200)..(at + needle.len() + 80).min(bytes.len())];
+                    panic!("'{value}' leaked into {place}: …{}…", String::from_utf8_lossy(around));
+                }
             }
         }
     }
@@ -78,6 +91,8 @@ impl Leaks {
     }
 }
 
+/// By so many bytes a value is looked up.
+const START: usize = 4;
 /// The shortest piece that is not found by chance.
 const PIECE: usize = 10;
 
@@ -109,16 +124,9 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    let first = needle[0];
-    let mut from = 0;
-    while let Some(at) = bytes[from..].iter().position(|byte| *byte == first) {
-        if bytes[from + at..].starts_with(needle) {
-            return Some(from + at);
-        }
-        from += at + 1;
-    }
-    None
+/// The first two bytes as a number.
+fn pair(bytes: &[u8]) -> usize {
+    usize::from(bytes[0]) << 8 | usize::from(bytes[1])
 }
 
 /// Logs of one House, every level.
