@@ -91,6 +91,10 @@ impl Binary {
         String::from_utf8_lossy(&self.audited.lock().unwrap()).into_owned()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
         let id = i32::try_from(self.child.id()).expect("a process id");
