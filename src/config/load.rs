@@ -154,6 +154,7 @@ fn deserialized(source: &mut Source, value: Value) -> Option<Config> {
 fn anchor(config: &mut Config, folder: &Path) {
     let from_file = |path: &mut PathBuf| *path = folder.join(&*path).components().collect();
     from_file(&mut config.store.path);
+    config.store.ca.iter_mut().for_each(from_file);
     config.keyring.path.iter_mut().for_each(from_file);
     for sink in &mut config.audit.sinks {
         if let AuditSink::File(path) = sink {

@@ -11,6 +11,7 @@ mod session;
 mod telemetry;
 mod url;
 
+pub(super) use self::address::is_host;
 use super::{Config, Period, Problems};
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {

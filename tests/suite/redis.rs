@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use cloakroom::clock::Clock;
 use cloakroom::config::{self, CacheMode, Period};
-use cloakroom::store::{Listener, Redis, Revocation};
+use cloakroom::store::{Counts, Listener, Redis, Revocation};
 
 use crate::redis_server::{Server, environment};
 use crate::store::fixture::{Home, bounds, redis_config};
@@ -34,7 +34,7 @@ async fn hasty_home(url: &str) -> Home {
 
 async fn home_with(config: config::Store, environment: &str) -> Home {
     let clock = Clock::system();
-    let store = Redis::open(&config, environment, bounds(), clock.clone()).await.unwrap();
+    let store = Redis::open(&config, environment, bounds(), clock.clone(), Counts::default()).await.unwrap();
     Home::of(Arc::new(store), clock)
 }
 

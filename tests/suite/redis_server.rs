@@ -1,5 +1,9 @@
 //! A real Redis server of the test's own: on a free port, in a folder of its own, gone with its last user.
 
+mod cluster;
+mod sentinel;
+mod tls;
+
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +12,10 @@ use std::time::{Duration, Instant};
 
 use redis::{Connection, FromRedisValue};
 use tempfile::TempDir;
+
+pub use cluster::Cluster;
+pub use sentinel::Watched;
+pub use tls::Certificates;
 
 /// How long a server may take to start, or anything to come about.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -79,6 +87,11 @@ impl Server {
         self.signal(libc::SIGSTOP);
     }
 
+    /// Where it keeps what it keeps.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     pub fn thaw(&self) {
         self.signal(libc::SIGCONT);
     }
@@ -97,7 +110,7 @@ impl Drop for Server {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -168,6 +181,13 @@ impl Raw {
             command.arg(word);
         });
         command.query(&mut self.0).unwrap()
+    }
+
+    /// The same where a refusal is an answer too.
+    pub fn try_say<T: FromRedisValue>(&mut self, line: &str) -> redis::RedisResult<T> {
+        let mut command = redis::Cmd::new();
+        command.arg(line.split_whitespace().collect::<Vec<_>>());
+        command.query(&mut self.0)
     }
 
     /// How often a command was called so far.

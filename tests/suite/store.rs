@@ -104,3 +104,7 @@ mod embedded {
 mod redis {
     contract!(super::Home::redis().await);
 }
+
+mod redis_cluster {
+    contract!(super::Home::cluster().await);
+}

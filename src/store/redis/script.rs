@@ -48,6 +48,7 @@ pub(super) struct Scripts {
     pub touch: Script,
     pub list: Script,
     pub revoke: Script,
+    pub mark: Script,
     pub probe: Script,
 }
 
@@ -58,6 +59,7 @@ impl Scripts {
             touch: Script::new(include_str!("touch.lua")),
             list: Script::new(include_str!("list.lua")),
             revoke: Script::new(include_str!("revoke.lua")),
+            mark: Script::new(include_str!("mark.lua")),
             probe: Script::new(include_str!("probe.lua")),
         }
     }
