@@ -2,11 +2,15 @@
 //! or the way to it fails.
 
 mod cache;
+mod cluster;
 mod fault;
 mod layout;
 mod relay;
+mod replicas;
+mod sentinel;
 mod sidecar;
 mod start;
+mod tls;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -5,6 +5,10 @@ use cloakroom::store::{StoreError, Unusable};
 use super::*;
 use crate::store::fixture::SECOND;
 
+/// What a user has to be allowed.
+pub const NEEDED: &str = "+ping +hello +auth +select +client|tracking +client|setname +hgetall +hmget +hset +hdel \
+    +pexpire +pttl +del +xadd +xread +xrange +xrevrange +xdel +zadd +zrem +zrange +zremrangebyscore +scan +eval +evalsha";
+
 async fn refused(url: &str) -> String {
     let unusable: Unusable =
         match Redis::open(&redis_config(url), "prod", bounds(), Clock::system(), Counts::default()).await {
@@ -50,9 +54,7 @@ async fn user_without_a_permission_is_refused_by_its_name() {
         raw.say::<()>("ACL DELUSER limited");
     }
     // What it needs, and nothing more.
-    let needed = "+ping +hello +auth +select +client|tracking +client|setname +hgetall +hmget +hset \
-                  +hdel +pexpire +pttl +del +xadd +xread +xrange +xrevrange +xdel +zadd +zrem +zrange \
-                  +zremrangebyscore +scan +eval +evalsha";
+    let needed = NEEDED;
     raw.say::<()>(&format!("ACL SETUSER least on >secret-word ~prod:* {needed}"));
     let home = home(&format!("redis://least:secret-word@127.0.0.1:{}/0", server.port), "prod").await;
     let session = home.session().await;
