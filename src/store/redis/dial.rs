@@ -11,7 +11,7 @@ use redis::{
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,8 @@ const USER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Commands that may wait to be written to a connection.
 const QUEUE: usize = 1024;
+
+const SILENT: &str = "it does not answer";
 
 /// What the server tells without being asked.
 pub(super) enum Told {
@@ -151,11 +153,8 @@ impl Dialer {
                 Ok::<(), redis::aio::SendError>(())
             });
         }
-        match timeout(self.timeout, self.open(address, config)).await {
-            Ok(Ok((connection, driver))) => Ok(Line::new(connection, driver, number, broken)),
-            Ok(Err(no_line)) => Err(no_line),
-            Err(_) => Err(NoLine::Unreachable("it does not answer".into())),
-        }
+        let (connection, driver) = self.open(address, config).await?;
+        Ok(Line::new(connection, driver, number, broken))
     }
 
     async fn open(
@@ -163,17 +162,24 @@ impl Dialer {
         address: &ServerAddress,
         config: AsyncConnectionConfig,
     ) -> Result<(MultiplexedConnection, JoinSet<()>), NoLine> {
-        let stream = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(|error| io(&error))?;
-        tune(&stream).map_err(|error| io(&error))?;
+        let deadline = Instant::now() + self.timeout;
+        let stream = timely(deadline, TcpStream::connect((address.host.as_str(), address.port)), SILENT).await?;
+        let stream = stream.and_then(|stream| tune(&stream).map(|()| stream)).map_err(|error| io(&error))?;
         let Some(tls) = &self.tls else {
-            let made = MultiplexedConnection::new_with_config(&self.settings, stream, config).await;
-            return driven(made);
+            let made = MultiplexedConnection::new_with_config(&self.settings, stream, config);
+            return driven(timely(deadline, made, SILENT).await?);
         };
         let nameless = |_| NoLine::Unusable(Unusable::server("no certificate can be for such a host"));
         let name = ServerName::try_from(address.host.clone()).map_err(nameless)?;
-        let stream = tls.connect(name, stream).await.map_err(|error| io(&error))?;
-        driven(MultiplexedConnection::new_with_config(&self.settings, stream, config).await)
+        let shaken = timely(deadline, tls.connect(name, stream), "it does not answer in TLS; redis:// is without");
+        let stream = shaken.await?.map_err(|error| io(&error))?;
+        let made = MultiplexedConnection::new_with_config(&self.settings, stream, config);
+        driven(timely(deadline, made, SILENT).await?)
     }
+}
+
+async fn timely<T>(deadline: Instant, step: impl Future<Output = T>, otherwise: &str) -> Result<T, NoLine> {
+    timeout_at(deadline, step).await.map_err(|_| NoLine::Unreachable(otherwise.into()))
 }
 
 /// Whoever drops the set ends the connection.
@@ -252,7 +258,7 @@ async fn track(line: &Line, deadline: Instant) -> Result<Option<Arc<str>>, NoLin
 fn refused(failure: Failure) -> NoLine {
     match failure {
         Failure::Refused(error) => no_line(&error),
-        Failure::NoLine(_) | Failure::Unanswered => NoLine::Unreachable("it does not answer".into()),
+        Failure::NoLine(_) | Failure::Unanswered => NoLine::Unreachable(SILENT.into()),
     }
 }
 

@@ -11,6 +11,7 @@ use super::link::{Line, Link, PROVEN_FOR};
 use super::node::Node;
 use crate::config::ServerAddress;
 use crate::handle;
+use crate::store::StoreError;
 
 /// How often the server has to answer where it is asked nothing else, and how long it may take to.
 const BEAT: Duration = Duration::from_millis(400);
@@ -74,7 +75,10 @@ impl Core {
             let (address, in_passing) = match server {
                 Ok(server) => server,
                 Err(error) => {
-                    self.feed.fail(error.to_string());
+                    self.feed.fail(match error {
+                        StoreError::Unavailable(reason) => reason,
+                        other => other.to_string(),
+                    });
                     self.servers.look_again(None, Instant::now() + BEAT).await;
                     continue;
                 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
@@ -50,7 +50,9 @@ impl Line {
         for command in commands {
             pipeline.add_command((*command).clone());
         }
-        self.answered(timeout_at(deadline, pipeline.query_async(&mut connection)).await)
+        let asked = timeout_at(deadline, connection.req_packed_commands(&pipeline, 0, commands.len())).await;
+        let first_refusal = |answers: Vec<Value>| answers.into_iter().map(Value::extract_error).collect();
+        self.answered(asked.map(|answers| answers.and_then(first_refusal)))
     }
 
     fn answered<T, E>(&self, asked: Result<RedisResult<T>, E>) -> Result<T, Failure> {

@@ -55,7 +55,7 @@ impl Distrust {
             rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             ) => Self::Lasting("the server's certificate is not for this host"),
-            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
                 Self::Lasting("the server's certificate comes from nobody who is trusted; store.ca names who is")
             }
             rustls::Error::InvalidCertificate(_) => Self::Passing("its certificate is not valid"),

@@ -25,7 +25,7 @@ async fn all_links_follow_a_failover() {
     for by_kill in [false, true] {
         let session = home.session().await;
         session.set(1, "a", "1").await;
-        assert_eq!(is_living(&reader, &session).await, Some(true));
+        until("the session", async || is_living(&reader, &session).await == Some(true)).await;
         let primary = watched.primary();
         watched.servers[primary].raw().say::<u64>("WAIT 1 1000");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -43,7 +43,7 @@ async fn all_links_follow_a_failover() {
             .await;
         assert!(lost.elapsed() < FAILOVER, "{:?}", lost.elapsed());
         let new = &watched.servers[1 - primary];
-        assert!(new.raw().say::<String>("CLIENT LIST").contains("name=cloakroom-feed"));
+        until("the feed", async || new.raw().say::<String>("CLIENT LIST").contains("name=cloakroom-feed")).await;
         let read = session.record().await;
         assert_eq!((read.revision, read.seq), (3, 3));
         let before = heard.lock().unwrap().len();
@@ -70,7 +70,7 @@ async fn primary_that_slept_through_a_failover_is_not_believed() {
     let watched = Watched::start();
     let (home, reader) = (hasty_home(&watched.url()).await, hasty_home(&watched.url()).await);
     let session = home.session().await;
-    assert_eq!(is_living(&reader, &session).await, Some(true));
+    until("the session", async || is_living(&reader, &session).await == Some(true)).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     watched.servers[0].freeze();
     until("another primary", async || watched.primary() == 1).await;

@@ -74,5 +74,5 @@ async fn server_without_tls_is_told_as_that() {
         _ => false,
     })
     .await;
-    assert_eq!(told, "it does not speak TLS; redis:// is without");
+    assert_eq!(told, "it does not answer in TLS; redis:// is without");
 }
