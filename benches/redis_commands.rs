@@ -51,6 +51,7 @@ async fn create(store: &Redis) -> (Handle, Birth) {
         schema: 1,
         revision: 1,
         seq: 1,
+        size: None,
         proof: Proof::Secret { hash: id.hash(), previous: None },
         user: None,
         created_at: now,

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Stripped;
 use crate::drain::Drain;
 use crate::identity::{Carrier, SessionCookie};
+use crate::in_force::InForce;
 use crate::limit::{LimitError, Permit, per_name};
 use crate::listener::{Arrival, Service};
 use crate::respond::{self, Asker, Refusal, Setting, refuse};
@@ -31,7 +32,7 @@ pub use policy::preflight;
 pub use reply::ReplyBody;
 pub use rooms::Rooms;
 
-/// The corridor itself.
+/// The corridor itself, as one configuration has it. An exchange walks through one and the same to its end.
 #[derive(Clone)]
 pub struct Exchanges {
     pub rooms: Arc<Rooms>,
@@ -69,15 +70,16 @@ impl Admitted {
     }
 }
 
-impl Service for Exchanges {
+impl Service for InForce<Exchanges> {
     type Body = ReplyBody;
 
     async fn answer(self, request: Request<Incoming>, arrival: Arrival) -> Response<ReplyBody> {
-        self.serve(request, arrival).await
+        // The one look at what is in force: another configuration is for the next request.
+        self.current().serve(request, arrival).await
     }
 
     fn answer_unparsed(&self, status: StatusCode) -> Bytes {
-        let mut record = Record::open(self.metrics.clone(), Method::default());
+        let mut record = Record::open(self.current().metrics.clone(), Method::default());
         let (code, response) = respond::refuse_unparsed(status);
         record.refused(code.name());
         record.responding(code.status());
@@ -113,11 +115,11 @@ impl Exchanges {
         course: &mut Course,
         record: &mut Record,
     ) -> Result<writing::Passage, Refusal> {
-        let credential = self.rooms.verifier.take(&mut head.headers);
+        let taken = self.rooms.verifier.take(&mut head.headers);
         let route = self.route(&head, stripped.fragment, course, record)?;
         let counted = self.rooms.limiter.admit_peer(route.index, client)?;
         let policy = self.rooms.policies.of(&route);
-        let credential = self.identify(&head, (&route, policy), stripped, credential, course)?;
+        let credential = self.identify(&mut head, (&route, policy), stripped, taken, course)?;
         let session = self.load(&head, policy, client, credential.as_ref(), record).await?;
         let preflight = preflight(&head).is_some();
         let carrier = credential.map(|found| found.carrier);

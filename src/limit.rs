@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use governor::clock::{Clock as _, QuantaClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{self, RateLimitPer};
 use crate::peer::limit_key;
@@ -22,11 +22,14 @@ pub struct Limiter {
 }
 
 struct RouteLimits {
-    rates: Vec<Rate>,
-    in_flight: Arc<Semaphore>,
+    name: String,
+    rates: Vec<Arc<Rate>>,
+    concurrency: usize,
+    in_flight: Arc<AtomicUsize>,
 }
 
 struct Rate {
+    raw: config::RateLimit,
     per: RateLimitPer,
     burst: u32,
     /// How long until a full burst is free again.
@@ -46,7 +49,13 @@ pub struct PeerAdmitted(());
 /// The request is one of those that may run at once, for as long as this is held.
 #[derive(Debug)]
 pub struct Permit {
-    _in_flight: OwnedSemaphorePermit,
+    in_flight: Arc<AtomicUsize>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Why a request may not go on.
@@ -69,18 +78,15 @@ pub fn per_name(per: RateLimitPer) -> &'static str {
 }
 
 impl Limiter {
-    pub fn new(routes: &[config::Route]) -> Self {
-        let routes = routes
-            .iter()
-            .map(|route| RouteLimits {
-                rates: route.rate_limits.iter().map(Rate::new).collect(),
-                in_flight: Arc::new(Semaphore::new(route.limits.concurrency.min(Semaphore::MAX_PERMITS))),
-            })
-            .collect();
+    /// The limits of these routes. What `before` has counted stands where it goes by the same name: what is in flight,
+    /// and what was used up of a limit that is as it was.
+    pub fn new(routes: &[config::Route], before: Option<&Self>) -> Self {
+        let kept = |route: &config::Route| before?.routes.iter().find(|limits| limits.name == route.name);
+        let routes = routes.iter().map(|route| RouteLimits::new(route, kept(route))).collect();
         Self { routes, clock: QuantaClock::default() }
     }
 
-    fn rates(&self, route: RouteIndex) -> &[Rate] {
+    fn rates(&self, route: RouteIndex) -> &[Arc<Rate>] {
         self.routes.get(route.position()).map_or(&[], |limits| &limits.rates)
     }
 
@@ -110,8 +116,10 @@ impl Limiter {
             }
         }
         let limits = self.routes.get(route.position()).ok_or(LimitError::Concurrency)?;
-        let permit = limits.in_flight.clone().try_acquire_owned().map_err(|_| LimitError::Concurrency)?;
-        Ok(Permit { _in_flight: permit })
+        let (in_flight, most) = (limits.in_flight.clone(), limits.concurrency);
+        let one_more = |count: usize| (count < most).then_some(count + 1);
+        in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).map_err(|_| LimitError::Concurrency)?;
+        Ok(Permit { in_flight })
     }
 
     /// Forgets keys whose limits are whole again.
@@ -123,12 +131,30 @@ impl Limiter {
     }
 }
 
+impl RouteLimits {
+    fn new(route: &config::Route, before: Option<&Self>) -> Self {
+        let mut kept = before.map_or_else(Vec::new, |limits| limits.rates.clone());
+        let rate = |raw: &config::RateLimit| match kept.iter().position(|rate| rate.raw == *raw) {
+            // Taken out, so that of two alike each keeps its own.
+            Some(at) => kept.swap_remove(at),
+            None => Arc::new(Rate::new(raw)),
+        };
+        Self {
+            name: route.name.clone(),
+            rates: route.rate_limits.iter().map(rate).collect(),
+            concurrency: route.limits.concurrency,
+            in_flight: before.map_or_else(Arc::default, |limits| limits.in_flight.clone()),
+        }
+    }
+}
+
 impl Rate {
     fn new(raw: &config::RateLimit) -> Self {
         let period = raw.rate.per / raw.rate.count.get();
         // A rate that was checked has a period above zero; the slowest is else the safest.
         let quota = Quota::with_period(period).unwrap_or(Quota::per_hour(std::num::NonZeroU32::MIN));
         Self {
+            raw: raw.clone(),
             per: raw.per,
             burst: raw.burst.get(),
             window: period.saturating_mul(raw.burst.get()),

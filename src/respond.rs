@@ -87,7 +87,7 @@ impl Refusal {
                 | UpstreamError::Broken(_)
                 | UpstreamError::Unasked,
             ) => Code::UpstreamUnavailable,
-            Self::Rejected(_) => Code::WriteBackRejected,
+            Self::Rejected(_) | Self::Commit(CommitError::TooLarge) => Code::WriteBackRejected,
             Self::Commit(CommitError::Conflict(_)) => Code::SessionConflict,
         }
     }

@@ -152,6 +152,7 @@ impl From<CommitError> for Problem {
             CommitError::Conflict(_) => Self::conflict(),
             CommitError::NotFound => Self::no_session(),
             CommitError::Revoked => Self::revoked(),
+            CommitError::TooLarge => super::fields::too_large(),
             CommitError::Store(_) | CommitError::Entropy(_) | CommitError::Crypto => Self::store(&error),
         }
     }

@@ -324,7 +324,7 @@ fn outcome_of(refusal: &Refusal) -> WriteBack {
     match refusal {
         Refusal::Commit(CommitError::Conflict(_)) => WriteBack::Conflict,
         Refusal::Commit(CommitError::NotFound | CommitError::Revoked) => WriteBack::Gone,
-        Refusal::Commit(_) => WriteBack::StoreError,
+        Refusal::Commit(CommitError::Store(_) | CommitError::Entropy(_) | CommitError::Crypto) => WriteBack::StoreError,
         _ => WriteBack::Rejected,
     }
 }

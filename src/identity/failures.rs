@@ -20,6 +20,7 @@ const VERIFIED: usize = 10_000;
 
 /// Counts failures; successes cost nothing.
 pub struct Failures {
+    bound: config::BadCredentials,
     limiter: RateLimiter<u128, DefaultKeyedStateStore<u128>, QuantaClock, StateInformationMiddleware>,
     clock: QuantaClock,
     refill: Duration,
@@ -34,12 +35,18 @@ impl Failures {
         // A zero period cannot come of a rate that was checked; the slowest is then the safest.
         let quota = Quota::with_period(refill).unwrap_or(Quota::per_hour(std::num::NonZeroU32::MIN)).allow_burst(burst);
         Self {
+            bound: bound.clone(),
             limiter: RateLimiter::keyed(quota).with_middleware(),
             clock: QuantaClock::default(),
             refill,
             spent: Cache::new(SPENT),
             verified: Cache::new(VERIFIED),
         }
+    }
+
+    /// Whether this is what it counts against.
+    pub fn has(&self, bound: &config::BadCredentials) -> bool {
+        self.bound == *bound
     }
 
     /// Whether a credential may be looked at; if not, how long until one may.

@@ -15,7 +15,18 @@ impl Sessions {
     pub(super) fn change(&self, base: Base, handle: Handle, deltas: &[Delta]) -> Result<Change, CommitError> {
         let vault = self.vault(handle, base.birth);
         let (set, unset) = delta::writes(deltas, &vault, self.clock.now()).ok_or(CommitError::Crypto)?;
-        Ok(Change { base, if_match: None, set, unset, schema: None, user: None, rotate: None, end: None })
+        Ok(Change {
+            base,
+            if_match: None,
+            set,
+            unset,
+            schema: None,
+            claims_at: None,
+            user: None,
+            rotate: None,
+            end: None,
+            growth: None,
+        })
     }
 
     /// Commits what was proposed, in one atomic step with its audit record.
@@ -41,6 +52,7 @@ impl Sessions {
             if_match: proposal.if_match,
             user: self.user_after(&deltas),
             end: proposal.end.then(|| session.ends_at()),
+            growth: Some(proposal.growth(session, &self.schema)),
             ..self.change(base, handle, &deltas)?
         };
         change.rotate = new_id.as_ref().map(|(current, next)| Rotate {
@@ -159,6 +171,7 @@ impl Sessions {
             Outcome::Conflict(conflict) => Err(CommitError::Conflict(conflict)),
             Outcome::NotFound => Err(CommitError::NotFound),
             Outcome::Revoked => Err(CommitError::Revoked),
+            Outcome::TooLarge => Err(CommitError::TooLarge),
             Outcome::Done { revision, seq, record } => {
                 if let Some(record) = &record {
                     self.audit.committed(record);

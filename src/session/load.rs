@@ -110,7 +110,7 @@ impl Sessions {
             Err(CommitError::NotFound) => Err(LoadError::NotFound),
             Err(CommitError::Revoked) => Err(LoadError::Revoked),
             Err(CommitError::Store(error)) => Err(error.into()),
-            Err(CommitError::Entropy(_) | CommitError::Crypto) => {
+            Err(CommitError::TooLarge | CommitError::Entropy(_) | CommitError::Crypto) => {
                 Err(StoreError::Unavailable("the migration could not be signed".into()).into())
             }
         }

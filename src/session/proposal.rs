@@ -1,5 +1,6 @@
 //! A checked wish to change a session.
 
+use crate::store::Growth;
 use crate::structured::Value;
 
 use super::schema::{FieldIndex, Schema};
@@ -35,22 +36,19 @@ impl Proposal {
         self.set.is_empty() && self.unset.is_empty() && self.if_match.is_none() && !self.rotate && !self.end
     }
 
-    /// Whether the session would still be within its bound.
+    /// What it does to the session's size.
+    pub fn growth(&self, session: &Session, schema: &Schema) -> Growth {
+        let held = |index: &FieldIndex| schema.field(*index).map_or(0, |field| session.size_of(*index, &field.path));
+        let before: usize = self.set.iter().map(|(index, _)| index).chain(&self.unset).map(held).sum();
+        let from = session.size(schema);
+        let to = from - before + size_at_birth(&self.set, schema);
+        let (from, to, most) = (from as u64, to as u64, schema.session_limit as u64);
+        Growth { from, at: session.revision(), to, most }
+    }
+
+    /// Whether the session would still be within its bound, had nobody else written since.
     pub fn fits(&self, session: &Session, schema: &Schema) -> bool {
-        let mut size = session.size(schema);
-        let mut before = 0;
-        for (index, value) in &self.set {
-            let Some(field) = schema.field(*index) else { continue };
-            before += session.size_of(*index, &field.path);
-            size += value.size(&field.path);
-        }
-        for index in &self.unset {
-            let Some(field) = schema.field(*index) else { continue };
-            before += session.size_of(*index, &field.path);
-        }
-        // One that is over it already, by an older configuration, may shrink.
-        let added = size.saturating_sub(session.size(schema));
-        added <= before || size.saturating_sub(before) <= schema.session_limit
+        self.growth(session, schema).of(session.revision(), None).is_some()
     }
 }
 

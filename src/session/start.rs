@@ -47,6 +47,7 @@ impl Sessions {
             schema: self.schema.version,
             revision: 1,
             seq: 1,
+            size: None,
             proof: Proof::Secret { hash: id.hash(), previous: None::<PreviousSecret> },
             user,
             created_at: now,

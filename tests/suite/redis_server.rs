@@ -87,11 +87,6 @@ impl Server {
         self.signal(libc::SIGSTOP);
     }
 
-    /// Where it keeps what it keeps.
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
-    }
-
     pub fn thaw(&self) {
         self.signal(libc::SIGCONT);
     }

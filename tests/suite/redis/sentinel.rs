@@ -20,7 +20,7 @@ async fn is_living(home: &Home, session: &Session<'_>) -> Option<bool> {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_links_follow_a_failover() {
     let watched = Watched::start();
-    let (home, reader) = (hasty_home(&watched.url()).await, hasty_home(&watched.url()).await);
+    let (home, reader) = (home(&watched.url(), "prod").await, home(&watched.url(), "prod").await);
     let heard = heard(&reader);
     for by_kill in [false, true] {
         let session = home.session().await;

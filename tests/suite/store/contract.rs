@@ -6,8 +6,8 @@ use std::time::Duration;
 use cloakroom::clock::Time;
 use cloakroom::handle::{Birth, Handle};
 use cloakroom::store::{
-    Base, Change, Conflict, Effect, Entry, Outcome, PreviousSecret, Proof, Record, Resealed, Revocation, Revoked,
-    Rotate, Stored,
+    Base, Change, Conflict, Effect, Entry, Growth, Outcome, PreviousSecret, Proof, Record, Resealed, Revocation,
+    Revoked, Rotate, Stored, TokenProof,
 };
 
 use super::fixture::*;
@@ -40,7 +40,7 @@ pub async fn new_session_reads_back(home: Home) {
 fn secret_of(record: &Record) -> cloakroom::handle::SecretHash {
     match &record.proof {
         Proof::Secret { hash, .. } => *hash,
-        Proof::Token { .. } => panic!("proven by a token"),
+        Proof::Token(_) => panic!("proven by a token"),
     }
 }
 
@@ -308,8 +308,48 @@ pub async fn only_the_current_secret_may_be_replaced(home: Home) {
     assert_eq!((read.revision, read.seq), (2, 2));
 }
 
+/// Sets a field, having read a session of size 20 at revision 1 where 100 is the most.
+fn growing(session: Session<'_>, path: &str, to: u64) -> Change {
+    Change { set: fields(&[(path, "1")]), growth: Some(Growth { from: 20, at: 1, to, most: 100 }), ..session.at(1) }
+}
+
+pub async fn writers_of_disjoint_fields_share_the_room_there_is(home: Home) {
+    let session = home.session().await;
+    assert_done(&session.change(growing(session, "a", 70)).await, 2, 2);
+    assert_eq!(session.change(growing(session, "b", 60)).await, Outcome::TooLarge);
+    let read = session.record().await;
+    assert_eq!((read.revision, read.size, read.fields.contains_key("b")), (2, Some(70), false));
+    assert_done(&session.change(growing(session, "b", 50)).await, 3, 3);
+    assert_eq!(session.record().await.size, Some(100));
+    // A conflict is told before a lack of room.
+    assert_eq!(session.change(growing(session, "a", 100)).await, conflict_on("a"));
+    assert_done(&session.change(Change { growth: None, ..growing(session, "c", 0) }).await, 4, 4);
+    assert_eq!(session.record().await.size, None);
+}
+
+pub async fn session_that_is_too_large_may_shrink(home: Home) {
+    let session = home.session().await;
+    let growth = |from, to| Some(Growth { from, at: 1, to, most: 100 });
+    for (from, to, outcome) in [(300, 301, Some(Outcome::TooLarge)), (300, 299, None)] {
+        let change = Change { growth: growth(from, to), ..growing(session, "a", 0) };
+        match outcome {
+            Some(outcome) => assert_eq!(session.change(change).await, outcome),
+            None => assert_done(&session.change(change).await, 2, 2),
+        }
+    }
+    assert_eq!(session.record().await.size, Some(299));
+}
+
+pub async fn size_that_nobody_counted_is_as_it_was_read(home: Home) {
+    let session = home.session().await;
+    session.set(1, "z", "1").await;
+    assert_eq!(session.change(growing(session, "a", 101)).await, Outcome::TooLarge);
+    assert_done(&session.change(growing(session, "a", 100)).await, 3, 3);
+    assert_eq!(session.record().await.size, Some(100));
+}
+
 pub async fn session_of_a_token_has_no_secret_to_replace(home: Home) {
-    let proof = Proof::Token { issuer: "https://issuer".into(), subject: "u-1".into() };
+    let proof = Proof::Token(TokenProof::default());
     let session = home.session_with(Record { proof, ..record(home.now()) }).await;
     let rotate = Some(Rotate { current: secret(), next: secret(), grace_until: home.now() });
     assert_eq!(session.change(Change { rotate, ..session.at(1) }).await, Outcome::SecretChanged);

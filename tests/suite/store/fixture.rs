@@ -195,6 +195,7 @@ pub fn record(now: Time) -> Record {
         schema: 1,
         revision: 1,
         seq: 1,
+        size: None,
         proof: Proof::Secret { hash: secret(), previous: None },
         user: None,
         created_at: now,
@@ -224,9 +225,11 @@ pub fn change(birth: Birth, revision: u64) -> Change {
         set: Vec::new(),
         unset: Vec::new(),
         schema: None,
+        claims_at: None,
         user: None,
         rotate: None,
         end: None,
+        growth: None,
     }
 }
 

@@ -48,6 +48,19 @@ fn a_field_that_was_changed_meanwhile_is_a_conflict_even_to_the_same_value() {
 }
 
 #[test]
+fn two_writers_together_do_not_go_over_a_sessions_size() {
+    let house = Plan::new().session("limits: { field: 100B, session: 120B }").open();
+    let guest = house.guest(json!({ "step": 0 }));
+    let long = "x".repeat(60);
+    let (project, notes) = (format!("current_project_id=\"{long}\""), format!("notes=\"{long}\""));
+    assert_eq!(race(&house, &guest, Answer::set(&project), Answer::set(&notes)), (200, 502));
+    assert_eq!((house.field(&guest, "current_project_id"), house.field(&guest, "notes")), (json!(long), json!(null)));
+    house.until("the refusal is told", || house.audited().iter().any(|record| record["outcome"] == "rejected"));
+    assert_eq!(race(&house, &guest, Answer::set("step=1"), Answer::set("notes=\"n\"")), (200, 200));
+    house.close();
+}
+
+#[test]
 fn a_conflict_says_what_to_do() {
     let house = House::new();
     let guest = house.guest(json!({ "step": 5 }));
