@@ -35,6 +35,8 @@ pub(super) enum Told {
     Changed(Vec<Vec<u8>>),
     /// Any key may have.
     ChangedAll,
+    /// Something was published.
+    News,
 }
 
 pub(super) type Ear = Arc<dyn Fn(Told) + Send + Sync>;
@@ -99,9 +101,9 @@ impl Dialer {
         Ok(Self { settings, tls, timeout: config.connect_timeout.0 })
     }
 
-    /// The same for servers that know neither RESP3 nor databases, with or without the password.
+    /// The same for servers without databases, with or without the password.
     pub fn plain(&self, with_password: bool) -> Self {
-        let mut settings = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
         if let Some(password) = self.settings.password().filter(|_| with_password) {
             settings = settings.set_password(password);
             settings = self.settings.username().map_or(settings.clone(), |user| settings.set_username(user));
@@ -142,17 +144,15 @@ impl Dialer {
     pub async fn connect(&self, address: &ServerAddress, number: u64, ear: Option<Ear>) -> Result<Line, NoLine> {
         let broken = CancellationToken::new();
         let ended = broken.clone();
-        let mut config = AsyncConnectionConfig::new()
+        let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
             // Each call has a deadline of its own.
             .set_response_timeout(None)
-            .set_pipeline_buffer_size(QUEUE);
-        if self.settings.protocol() == ProtocolVersion::RESP3 {
-            config = config.set_push_sender(move |push: PushInfo| {
+            .set_pipeline_buffer_size(QUEUE)
+            .set_push_sender(move |push: PushInfo| {
                 hear(push, ear.as_ref(), &ended);
                 Ok::<(), redis::aio::SendError>(())
             });
-        }
         let (connection, driver) = self.open(address, config).await?;
         Ok(Line::new(connection, driver, number, broken))
     }
@@ -232,6 +232,7 @@ fn hear(push: PushInfo, ear: Option<&Ear>, ended: &CancellationToken) {
             Some(Value::Array(keys)) => Told::Changed(keys.into_iter().filter_map(bytes).collect()),
             _ => Told::ChangedAll,
         }),
+        (PushKind::Message, Some(ear)) => ear(Told::News),
         _ => {}
     }
 }

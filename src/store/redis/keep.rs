@@ -149,6 +149,7 @@ fn ear(core: &Arc<Core>) -> Ear {
                 keys.iter().filter_map(|key| core.keys.handle_in(key)).for_each(|handle| core.cache.forget(handle));
             }
             Told::ChangedAll => core.cache.clear(),
+            Told::News => {}
         }
     })
 }

@@ -67,6 +67,12 @@ impl Line {
         Err(failure)
     }
 
+    /// Has the server tell of what is published there, if it will.
+    pub async fn subscribe(&self, channel: &str, deadline: Instant) {
+        let mut connection = self.connection.clone();
+        let _ = timeout_at(deadline, connection.subscribe(channel)).await;
+    }
+
     pub fn break_off(&self) {
         self.broken.cancel();
     }

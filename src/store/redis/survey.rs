@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::Core;
 use super::cluster::Cluster;
-use super::dial::{NoLine, Unusable};
+use super::dial::{Ear, NoLine, Unusable};
 use super::node::Node;
 use super::replicas::Replicas;
 use super::sentinel::Sentinels;
@@ -48,13 +48,25 @@ impl Ground {
         Ok((ground, first))
     }
 
-    async fn look(&mut self, core: &Core) -> Result<Vec<Serving>, NoLine> {
+    async fn look(&mut self, core: &Arc<Core>) -> Result<Vec<Serving>, NoLine> {
         let everything = |address| vec![(address, vec![(0, SLOTS - 1)])];
         match self {
             Self::Single(address) => Ok(everything(address.clone())),
-            Self::Sentinels(sentinels) => sentinels.primary(&core.dialer).await.map(everything),
+            Self::Sentinels(sentinels) => sentinels.primary(&core.dialer, &core.doubting()).await.map(everything),
             Self::Cluster(cluster) => cluster.primaries(core).await,
         }
+    }
+}
+
+impl Core {
+    /// Doubts who the primary is whenever something is heard.
+    fn doubting(self: &Arc<Self>) -> Ear {
+        let core = Arc::downgrade(self);
+        Arc::new(move |_| {
+            if let Some(core) = core.upgrade() {
+                core.servers.doubt(None);
+            }
+        })
     }
 }
 
