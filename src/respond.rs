@@ -62,12 +62,18 @@ pub enum Refusal {
 impl Refusal {
     pub fn code(&self) -> Code {
         match self {
-            Self::Route(RouteError::Malformed(_)) | Self::Ambiguous(_) | Self::BodyBroken => Code::RequestMalformed,
+            Self::Route(RouteError::Malformed(_))
+            | Self::Ambiguous(_)
+            | Self::BodyBroken
+            | Self::Upstream(UpstreamError::Unsent) => Code::RequestMalformed,
             Self::Route(RouteError::NotFound) => Code::RouteNotFound,
             Self::Route(RouteError::MethodNotAllowed { .. }) => Code::MethodNotAllowed,
             Self::NoCredential => Code::CredentialMissing,
-            Self::BadCredential | Self::Load(LoadError::WrongSecret) => Code::CredentialInvalid,
+            Self::BadCredential | Self::Load(LoadError::WrongSecret | LoadError::Foreign | LoadError::Outdated) => {
+                Code::CredentialInvalid
+            }
             Self::Load(LoadError::NotFound) | Self::Commit(CommitError::NotFound) => Code::SessionNotFound,
+            Self::Load(LoadError::Uninitialised) => Code::SessionToBegin,
             Self::Load(LoadError::Revoked) | Self::Commit(CommitError::Revoked) | Self::SessionEnded => {
                 Code::SessionRevoked
             }
@@ -80,7 +86,8 @@ impl Refusal {
             Self::Limit(LimitError::Concurrency) => Code::Overloaded,
             Self::BodyTooLarge => Code::ContentTooLarge,
             Self::HeadTooLarge => Code::HeadersTooLarge,
-            Self::Upstream(UpstreamError::ResponseTimeout) => Code::UpstreamTimeout,
+            Self::Upstream(UpstreamError::ResponseTimeout | UpstreamError::Unread) => Code::UpstreamTimeout,
+            Self::Upstream(UpstreamError::Down(_)) => Code::UpstreamDown,
             Self::Upstream(
                 UpstreamError::Connect(_)
                 | UpstreamError::ConnectTimeout
@@ -88,7 +95,7 @@ impl Refusal {
                 | UpstreamError::Unasked,
             ) => Code::UpstreamUnavailable,
             Self::Rejected(_) | Self::Commit(CommitError::TooLarge) => Code::WriteBackRejected,
-            Self::Commit(CommitError::Conflict(_)) => Code::SessionConflict,
+            Self::Commit(CommitError::Conflict(_) | CommitError::Exists) => Code::SessionConflict,
         }
     }
 
@@ -99,9 +106,9 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::TooManyBad(wait) | Self::Limit(LimitError::Rate { retry_after: wait, .. }) => {
-                Some(whole_seconds(*wait))
-            }
+            Self::TooManyBad(wait)
+            | Self::Limit(LimitError::Rate { retry_after: wait, .. })
+            | Self::Upstream(UpstreamError::Down(wait)) => Some(whole_seconds(*wait)),
             _ => (self.code().status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER),
         }
     }

@@ -14,14 +14,14 @@ use crate::config::{IdChoice, OnReject};
 use crate::context::Stripped;
 use crate::handle::SessionId;
 use crate::headers;
-use crate::identity::Carrier;
+use crate::identity::{Assertion, Carrier};
 use crate::limit::Permit;
 use crate::respond::Refusal;
 use crate::route::Route;
 use crate::session::{Action, Actor, ActorKind, CommitError, Committed, Presence, Session};
 use crate::store::StoreError;
 use crate::telemetry::{Record, WriteBack, WriteBacks};
-use crate::upstream::{Answer, Lease, UpstreamError};
+use crate::upstream::{Answer, Lease, Sent, UpstreamError};
 use crate::writeback::{Checker, Collected, Part, Wish};
 
 use super::reply::{Held, Idle, Passing, ReplyBody};
@@ -32,6 +32,7 @@ pub struct Passage {
     head: response::Parts,
     body: Incoming,
     lease: Lease,
+    sent: Sent,
     presence: Option<Presence>,
     permit: Permit,
     trailers: TrailerWriting,
@@ -45,6 +46,8 @@ struct Writer {
     exchanges: Exchanges,
     route: Arc<Route>,
     session: Option<Arc<Session>>,
+    /// What the token says that decided, if one did.
+    assertion: Option<Arc<Assertion>>,
     /// The revision that the head of the same response committed.
     own: Option<u64>,
     actor: Actor,
@@ -65,19 +68,20 @@ pub async fn settle(
     stripped: &Stripped,
     record: &mut Record,
 ) -> Result<Passage, Refusal> {
-    let Answer { mut response, lease } = answer;
+    let Answer { mut response, lease, sent } = answer;
     let tunnel = upgraded(&mut response, client)?;
     let (mut head, body) = response.into_parts();
     let context = &exchanges.rooms.context;
     let collected = Collected::take(&mut head.headers, &context.names, context.reserved());
     clean(&mut head, exchanges, tunnel.is_some());
-    let Admitted { route, session, carrier, presence, permit, preflight } = admitted;
+    let Admitted { route, session, assertion, carrier, presence, permit, preflight } = admitted;
     let policy = exchanges.rooms.policies.of(&route);
     let mut writer = Writer {
         exchanges: exchanges.clone(),
         actor: actor(&route, session.as_deref(), stripped),
         route: route.clone(),
         session,
+        assertion,
         own: None,
     };
     let strict = policy.on_reject == OnReject::Fail && head.status.as_u16() < 400;
@@ -97,7 +101,7 @@ pub async fn settle(
     let passes = stripped.trailers;
     filter_trailer_field(&mut head.headers, context.reserved(), passes);
     let trailers = TrailerWriting { writer, state: State::Waiting, strict, passes, preflight };
-    Ok(Passage { head, body, lease, presence, permit, trailers, idle: policy.idle, tunnel })
+    Ok(Passage { head, body, lease, sent, presence, permit, trailers, idle: policy.idle, tunnel })
 }
 
 /// Both sides of a change of protocol. A backend that changes it unasked is no backend to talk to.
@@ -203,7 +207,7 @@ impl Passage {
         record.responding(self.head.status);
         let held = Held::new(record, self.presence, Some(self.permit));
         if let Some((client, backend)) = self.tunnel {
-            tunnel::join(&exchanges.drain, client, backend, held);
+            tunnel::join(&exchanges.drain, client, backend, self.idle, held);
             return Response::from_parts(self.head, ReplyBody::empty());
         }
         let passing = Passing {
@@ -211,7 +215,7 @@ impl Passage {
             held,
             lease: Some(self.lease),
             trailers: self.trailers,
-            idle: Idle::new(self.idle),
+            idle: Idle::new(self.idle, self.sent),
         };
         Response::from_parts(self.head, ReplyBody::backend(passing))
     }
@@ -232,6 +236,7 @@ impl Writer {
             schema: &sessions.schema,
             permissions: &rooms.permissions,
             route: self.route.index,
+            by_token: self.assertion.is_some(),
             keep_all: self.own.is_some() && now.as_ref().map(|session| session.revision()) != self.own,
         };
         match (checker.check(&collected, part, now.as_deref())?, now.as_deref()) {
@@ -243,8 +248,14 @@ impl Writer {
             }
             (Wish::Start(values), session) => {
                 let carry = rooms.permissions.start(self.route.index).map_or(&[][..], |start| &start.carry);
-                let created = sessions.start(session, &values, carry, &self.actor).await?;
-                let committed = Committed { revision: Some(1), new_id: Some(created.id), ..Committed::default() };
+                let new_id = match &self.assertion {
+                    Some(assertion) => {
+                        sessions.start_by_token(assertion, session, &values, carry, &self.actor).await?;
+                        None
+                    }
+                    None => Some(sessions.start(session, &values, carry, &self.actor).await?.id),
+                };
+                let committed = Committed { revision: Some(1), new_id, ..Committed::default() };
                 Ok(Written { outcome: WriteBack::Started, committed })
             }
             (Wish::Nothing | Wish::Change(_), _) => {

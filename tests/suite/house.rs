@@ -33,7 +33,7 @@ pub use backend::{Answer, Backend, Gate};
 pub use client::{Ask, Reply};
 pub use fault::{Fault, Faults};
 pub use plan::Plan;
-pub use raw::{RawAnswer, RawBackend};
+pub use raw::{RawAnswer, RawBackend, RawClient};
 
 use leak::{Capture, Leaks};
 
@@ -247,7 +247,8 @@ impl House {
     pub fn revoke_user(&self, user: &str) {
         let actor = Actor::new(ActorKind::Admin);
         let sessions = self.sessions();
-        let work = sessions.revoke_user(sessions.key_of_user(None, user), self.clock.now(), &actor);
+        let keys = sessions.keys_of_user(None, user);
+        let work = sessions.revoke_users(&keys, self.clock.now(), &actor);
         self.wait_for(work).expect("a revocation");
     }
 
