@@ -46,12 +46,15 @@ use self::survey::{Ground, Survey};
 use super::{Commit, Counts, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds};
 use crate::clock::{Clock, Time};
 use crate::config::{self, CacheMode, StoreFailure};
-use crate::handle::{Birth, Handle, UserKey};
+use crate::handle::{Birth, CommitId, Handle, UserKey};
 
 pub use self::dial::Unusable;
 
 /// Sessions whose last touch is remembered, so that many requests at once touch once.
 const TOUCHED: usize = 10_000;
+
+/// Commits on their way, and those that were not answered, which may be asked for again.
+const UNANSWERED: usize = 10_000;
 
 /// A store on one server or several. Dropping it ends its connections.
 pub struct Redis {
@@ -85,6 +88,8 @@ struct Core {
     /// Whether the server is to tell what changes among the sessions that were read.
     tracking: bool,
     touched: quick_cache::sync::Cache<Handle, (Birth, Time)>,
+    /// Commits whose answer nobody has heard yet.
+    unanswered: quick_cache::sync::Cache<CommitId, ()>,
     listener: ArcSwapOption<Listening>,
     /// Revocations that stand and are not in the feed yet.
     owed: Mutex<Vec<Revocation>>,
@@ -151,6 +156,7 @@ impl Core {
             cache: Cache::new(&config.cache),
             tracking: config.cache.mode == CacheMode::Tracking,
             touched: quick_cache::sync::Cache::new(TOUCHED),
+            unanswered: quick_cache::sync::Cache::new(UNANSWERED),
             listener: ArcSwapOption::empty(),
             owed: Mutex::default(),
             walk: ArcSwapOption::empty(),
@@ -217,9 +223,18 @@ impl Store for Redis {
     }
 
     fn commit(&self, commit: Commit) -> Reply<'_, Outcome> {
+        let (id, unanswered) = (commit.id, &self.core.unanswered);
+        let again = unanswered.get(&id).is_some();
+        unanswered.insert(id, ());
         // On a task of its own, so that a caller who leaves does not cut it off between its steps.
-        let task = tokio::spawn(self.core.clone().commit(commit));
-        Box::pin(async { task.await.unwrap_or(Err(StoreError::Closed)) })
+        let task = tokio::spawn(self.core.clone().commit(commit, again));
+        Box::pin(async move {
+            let answer = task.await.unwrap_or(Err(StoreError::Closed));
+            if answer != Err(StoreError::Unknown) {
+                unanswered.remove(&id);
+            }
+            answer
+        })
     }
 
     fn touch(&self, handle: Handle, birth: Birth, now: Time) -> Reply<'_, bool> {

@@ -3,8 +3,11 @@
 
 mod cache;
 mod cluster;
+mod example;
 mod fault;
+mod fleet;
 mod layout;
+mod refusal;
 mod relay;
 mod replicas;
 mod sentinel;

@@ -77,9 +77,13 @@ impl Server {
 
     /// Starts it again, on the same port and with what it has kept.
     pub fn revive(&self) {
-        let mut child = self.child.lock().unwrap();
-        *child = spawn(self.port, &self.folder, &self.options);
-        assert!(answers(self.port, &mut child));
+        self.begin_to_revive();
+        assert!(answers(self.port, &mut self.child.lock().unwrap()));
+    }
+
+    /// The same, and does not wait until it answers.
+    pub fn begin_to_revive(&self) {
+        *self.child.lock().unwrap() = spawn(self.port, &self.folder, &self.options);
     }
 
     /// Has it stand still; connections stay open, and nothing is answered.

@@ -1,5 +1,6 @@
 //! Questions to whichever server has the answer, as long as that takes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,9 @@ struct Errand<'a> {
     /// Until when the first answer is waited for, so that there is time for a second question.
     patience: Instant,
     by_text: bool,
+    /// Whether it was asked before, here or by who asks now, and nobody heard the answer.
     was_lost: bool,
+    repeated: bool,
     renewed: bool,
     detours: u8,
     /// A server that is about to have the slot.
@@ -68,6 +71,12 @@ impl Core {
         self.answer(Role::Writes, Slot::of(key), Question::Script(call), deadline).await
     }
 
+    /// The same for a call that may have been made before.
+    pub(super) async fn call_again(&self, key: &str, call: &Call, deadline: Instant) -> Result<Answer, Failure> {
+        let errand = Errand::new(Role::Writes, Slot::of(key), Question::Script(call), deadline);
+        self.run(Errand { was_lost: true, ..errand }).await
+    }
+
     /// Asks, follows where a server says that another has the answer, and where a line breaks, asks once more.
     ///
     /// A question that was asked and not answered stays unanswered, whatever hinders the second.
@@ -78,16 +87,12 @@ impl Core {
         question: Question<'_>,
         deadline: Instant,
     ) -> Result<Answer, Failure> {
-        let now = Instant::now();
-        let patience = match question {
-            Question::Command(_) => deadline,
-            Question::Script(_) => now + deadline.saturating_duration_since(now) / 2,
-        };
-        let (by_text, was_lost, renewed) = (false, false, false);
-        let mut errand =
-            Errand { question, role, slot, deadline, patience, by_text, was_lost, renewed, detours: 0, via: None };
+        self.run(Errand::new(role, slot, question, deadline)).await
+    }
+
+    async fn run(&self, mut errand: Errand<'_>) -> Result<Answer, Failure> {
         loop {
-            let node = match self.servers.find(|| slot) {
+            let node = match self.servers.find(|| errand.slot) {
                 Ok(node) => node,
                 Err(error) => return Err(errand.failed(Failure::NoLine(error))),
             };
@@ -103,9 +108,9 @@ impl Core {
         let asked_at = Instant::now();
         let command = errand.command();
         let value = match errand.via {
-            None => line.ask(command, errand.patience).await?,
+            None => line.ask(&command, errand.patience).await?,
             Some(_) => {
-                let both = line.ask_all(&[&redis::cmd("ASKING"), command], errand.patience).await?;
+                let both = line.ask_all(&[&redis::cmd("ASKING"), &command], errand.patience).await?;
                 both.into_iter().next_back().unwrap_or(Value::Nil)
             }
         };
@@ -141,8 +146,8 @@ impl Core {
         }
         let address = errand.via.take();
         match (&failure, failure.said()) {
-            (Failure::Unanswered, _) if !errand.was_lost => {
-                errand.was_lost = true;
+            (Failure::Unanswered, _) if !errand.repeated => {
+                (errand.was_lost, errand.repeated) = (true, true);
                 errand.patience = errand.deadline;
             }
             (Failure::NoLine(StoreError::Timeout), _) => errand.patience = errand.deadline,
@@ -166,12 +171,20 @@ impl Core {
     }
 }
 
-impl Errand<'_> {
-    fn command(&self) -> &Cmd {
+impl<'a> Errand<'a> {
+    fn new(role: Role, slot: Slot, question: Question<'a>, deadline: Instant) -> Self {
+        let now = Instant::now();
+        let patience = match question {
+            Question::Command(_) => deadline,
+            Question::Script(_) => now + deadline.saturating_duration_since(now) / 2,
+        };
+        let (by_text, was_lost, repeated, renewed) = (false, false, false, false);
+        Self { question, role, slot, deadline, patience, by_text, was_lost, repeated, renewed, detours: 0, via: None }
+    }
+    fn command(&self) -> Cow<'_, Cmd> {
         match self.question {
-            Question::Command(command) => command,
-            Question::Script(call) if self.by_text => &call.by_text,
-            Question::Script(call) => &call.by_digest,
+            Question::Command(command) => Cow::Borrowed(command),
+            Question::Script(call) => Cow::Owned(call.command(self.by_text, self.was_lost)),
         }
     }
 

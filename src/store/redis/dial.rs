@@ -275,9 +275,12 @@ pub(super) fn no_line(error: &RedisError) -> NoLine {
         (_, "NOPERM") => unusable("this user lacks the permission for PING"),
         _ if detail.contains("DB index") => unusable("the server has no database of that number"),
         _ if detail.contains("max number of clients") => {
-            NoLine::Unreachable("it takes no more clients (maxclients)".into())
+            NoLine::Unreachable("it takes no more clients: maxclients is reached".into())
         }
-        _ if error.is_connection_dropped() => NoLine::Unreachable("it hung up".into()),
+        // What it says of why is mostly lost with the connection.
+        _ if error.is_connection_dropped() => {
+            NoLine::Unreachable("it hung up at once, as where maxclients is reached".into())
+        }
         (ErrorKind::Io, _) => NoLine::Unreachable("the connection failed".into()),
         _ => NoLine::Unreachable(format!("it answered {}", said(error))),
     }

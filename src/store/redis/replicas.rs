@@ -115,7 +115,7 @@ impl Core {
     async fn copies(&self, replicas: &Replicas, key: &str, wanted: Wanted) -> Option<i64> {
         let deadline = Instant::now() + wanted.timeout + PATIENCE;
         let line = replicas.link.line(deadline).await.ok()?;
-        let mark = self.scripts.mark.call(&[key], &[]).by_text;
+        let mark = self.scripts.mark.call(&[key], &[]).command(true, false);
         let mut wait = redis::cmd("WAIT");
         wait.arg(wanted.copies).arg(wanted.timeout.as_millis().max(1) as u64);
         match line.ask_all(&[&mark, &wait], deadline).await.ok()?.pop()? {

@@ -22,13 +22,16 @@ const OWED: usize = 4096;
 const PAY: Duration = Duration::from_millis(400);
 
 impl Core {
-    pub(super) async fn commit(self: Arc<Self>, commit: Commit) -> Result<Outcome, StoreError> {
+    pub(super) async fn commit(self: Arc<Self>, commit: Commit, again: bool) -> Result<Outcome, StoreError> {
         let (handle, deadline) = (commit.handle, self.deadline());
         let unwritable = || StoreError::Unavailable("a commit could not be written as JSON".into());
         let asked = script::asked(&commit, self.bounds).ok_or_else(unwritable)?;
         let keys = [self.keys.session(handle), self.keys.trail(handle)];
         let call = self.scripts.commit.call(&[&keys[0], &keys[1]], &[&asked, &self.keys.past(handle)]);
-        let answer = self.call(&keys[0], &call, deadline).await;
+        let answer = match again {
+            false => self.call(&keys[0], &call, deadline).await,
+            true => self.call_again(&keys[0], &call, deadline).await,
+        };
         // What is kept is older than the answer. Where that is lost, the server tells the reads' line of the change.
         if answer.is_ok() {
             self.cache.forget(handle);
@@ -41,7 +44,7 @@ impl Core {
         let words: Vec<String> = redis::from_redis_value(answer.value).map_err(|_| StoreError::Unknown)?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let settled = self.settle(&commit, &words, answer.was_lost, deadline).await;
-        if matches!(words.first(), Some(&("done" | "again"))) {
+        if matches!(words.first(), Some(&("done" | "again" | "replaced"))) {
             let [_, trail] = keys;
             self.replicated(&answer.node, trail, deadline).await;
         }
