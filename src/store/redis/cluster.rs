@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Core;
 use super::dial::{NoLine, Unusable, no_line};
 use super::link::{Failure, Line};
+use super::slot::Range;
 use super::survey::Serving;
 use crate::config::ServerAddress;
 
@@ -140,7 +141,7 @@ fn refused(failure: Failure) -> NoLine {
 /// `[[first, last, primary, replica…]…]`, a node being `[host, port, id, …]`.
 fn read(slots: Value, asked: &ServerAddress) -> Option<(Vec<Serving>, Vec<ServerAddress>)> {
     let Value::Array(ranges) = slots else { return None };
-    let mut primaries: BTreeMap<ServerAddress, Vec<(u16, u16)>> = BTreeMap::new();
+    let mut primaries: BTreeMap<ServerAddress, Vec<Range>> = BTreeMap::new();
     let mut replicas = Vec::new();
     for range in ranges {
         let Value::Array(parts) = range else { return None };

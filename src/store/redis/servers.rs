@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::node::Node;
-use super::slot::{SLOTS, Slot};
+use super::slot::{Range, SLOTS, Slot};
 use crate::config::ServerAddress;
 use crate::store::StoreError;
 
@@ -28,8 +28,8 @@ impl Map {
         Self { nodes: vec![node], owners: None }
     }
 
-    /// The primaries of a cluster and the slots that they serve, both ends included.
-    pub fn of_cluster(primaries: Vec<(Arc<Node>, Vec<(u16, u16)>)>) -> Self {
+    /// The primaries of a cluster and the slots that they serve.
+    pub fn of_cluster(primaries: Vec<(Arc<Node>, Vec<Range>)>) -> Self {
         let mut owners = vec![NOBODY; usize::from(SLOTS)].into_boxed_slice();
         let mut nodes = Vec::new();
         for (place, (node, slots)) in (0..NOBODY).zip(primaries) {

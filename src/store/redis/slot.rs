@@ -31,6 +31,9 @@ impl Slot {
     }
 }
 
+/// Slots one after the other, both ends included.
+pub(super) type Range = (u16, u16);
+
 /// CRC-16/XMODEM.
 struct Crc(u16);
 

@@ -14,7 +14,7 @@ use super::node::Node;
 use super::replicas::Replicas;
 use super::sentinel::Sentinels;
 use super::servers::Map;
-use super::slot::SLOTS;
+use super::slot::{Range, SLOTS};
 use crate::config::{self, ServerAddress, ServerUrl};
 
 /// How often is looked where nobody doubts, and how often at most.
@@ -28,8 +28,8 @@ pub(super) enum Ground {
     Cluster(Cluster),
 }
 
-/// A primary and the slots it serves, both ends included.
-pub(super) type Serving = (ServerAddress, Vec<(u16, u16)>);
+/// A primary and the slots it serves.
+pub(super) type Serving = (ServerAddress, Vec<Range>);
 
 impl Ground {
     /// # Errors
