@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::ServerErrorKind::{Ask, Moved, NoScript, ReadOnly, TryAgain};
 use redis::{Cmd, Value};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Core;
 use super::keep::Role;
@@ -125,16 +125,19 @@ impl Core {
             Some(address) => match self.servers.map().nodes.iter().find(|node| node.address == *address) {
                 Some(node) => node.clone(),
                 // One that has no slot yet is not in the map.
-                None => return self.stranger(address).await,
+                None => return self.stranger(address, errand.patience).await,
             },
         };
         let link = if errand.role == Role::Reads { &node.reads } else { &node.writes };
         link.line(errand.patience).await.map_err(Failure::NoLine)
     }
 
-    async fn stranger(&self, address: &ServerAddress) -> Result<Arc<Line>, Failure> {
-        let dialled = self.dialer.connect(address, self.next_number(), None).await;
-        dialled.map(Arc::new).map_err(|error| Failure::NoLine(StoreError::Unavailable(error.reason())))
+    async fn stranger(&self, address: &ServerAddress, patience: Instant) -> Result<Arc<Line>, Failure> {
+        let unreachable = |reason| Failure::NoLine(StoreError::Unavailable(reason));
+        match timeout_at(patience, self.dialer.connect(address, self.next_number(), None)).await {
+            Ok(dialled) => dialled.map(Arc::new).map_err(|error| unreachable(error.reason())),
+            Err(_) => Err(unreachable("the node that is to have this slot does not answer".into())),
+        }
     }
 
     /// Decides whether a failure leaves something to try.
