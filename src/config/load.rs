@@ -157,6 +157,13 @@ fn anchor(config: &mut Config, folder: &Path) {
     let from_file = |path: &mut PathBuf| *path = folder.join(&*path).components().collect();
     from_file(&mut config.store.path);
     config.keyring.path.iter_mut().for_each(from_file);
+    for issuer in config.identity.jwt.iter_mut().flatten() {
+        issuer.jwks.file.iter_mut().for_each(from_file);
+        issuer.jwks.ca.iter_mut().for_each(from_file);
+    }
+    for server in config.identity.introspection.iter_mut().flatten() {
+        server.ca.iter_mut().for_each(from_file);
+    }
     for sink in &mut config.audit.sinks {
         if let AuditSink::File(path) = sink {
             from_file(path);

@@ -7,6 +7,7 @@
 mod backend;
 mod client;
 mod fault;
+mod issuer;
 mod leak;
 mod plan;
 mod raw;
@@ -32,6 +33,7 @@ use tokio::sync::oneshot;
 pub use backend::{Answer, Backend, Gate};
 pub use client::{Ask, Reply};
 pub use fault::{Fault, Faults};
+pub use issuer::{Issuer, Says, Signer};
 pub use plan::Plan;
 pub use raw::{RawAnswer, RawBackend, RawClient};
 
