@@ -298,6 +298,11 @@ impl Sessions {
         self.live.close(handle, birth);
     }
 
+    /// Whether what proved a session, or its user, was revoked since.
+    pub fn is_revoked(&self, session: &Session) -> bool {
+        self.revocations.void(&session.believed())
+    }
+
     /// Enters an exchange in the register of those that are open.
     pub fn enter(&self, session: &Session, touches: bool, closes: bool) -> Presence {
         let believed = session.believed();

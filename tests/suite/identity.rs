@@ -3,7 +3,7 @@
 mod attack;
 mod introspection;
 mod keys;
-mod login;
+pub mod login;
 
 use std::time::Duration;
 
