@@ -91,7 +91,7 @@ impl Terms {
             rotate_grace: section.rotate_grace.0,
             remember_revoked: section.remember_revoked.0.max(section.lifetime.absolute.0),
             max_per_user: section.max_per_user,
-            issuers: issuers.iter().map(|issuer| issuer.issuer.as_str().into()).collect(),
+            issuers: config.identity.names_of_issuers().map(Arc::from).collect(),
             leeway: issuers.iter().map(|issuer| issuer.leeway.0).max().unwrap_or_default(),
         }
     }
