@@ -132,8 +132,6 @@ pub enum LoadError {
     Uninitialised,
     #[error("the session that the token leads to is somebody else's")]
     Foreign,
-    #[error("the token was issued longer ago than revocations are remembered")]
-    Outdated,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a value is sealed under key '{0}', which the keyring does not have")]
