@@ -27,25 +27,11 @@ enum Refuses {
 use Refuses::{Always, Unless, Value as Such};
 
 const UNIX: Refuses = Such(|text| text.starts_with("unix:"), "Unix sockets are not supported yet");
-const CLAIMS: Refuses =
-    Such(|text| matches!(text, "jwt" | "introspection"), "this kind of credential is not supported yet");
 
 #[rustfmt::skip]
 const TABLE: &[Rule] = &[
-    Rule { place: "listeners/*/address", refuses: UNIX },
-    Rule { place: "listeners/*/tls", refuses: Unless(|| Value::Null) },
-    Rule { place: "listeners/*/proxy_protocol", refuses: Unless(|| json!(false)) },
     Rule { place: "admin/address", refuses: UNIX },
     Rule { place: "status/address", refuses: UNIX },
-    Rule { place: "identity/jwt", refuses: Unless(|| Value::Null) },
-    Rule { place: "identity/introspection", refuses: Unless(|| Value::Null) },
-    Rule { place: "routes/*/upstream", refuses: Such(
-        |text| ["https:", "h2c:", "unix:"].iter().any(|scheme| text.starts_with(scheme)),
-        "upstreams other than `http://` are not supported yet",
-    ) },
-    Rule { place: "routes/*/upstream_tls", refuses: Unless(|| Value::Null) },
-    Rule { place: "routes/*/identity/*", refuses: CLAIMS },
-    Rule { place: "routes/*/forward_credential", refuses: Unless(|| json!(false)) },
     Rule { place: "routes/*/rate_limits/*/scope", refuses: Such(|text| text == "cluster", "the scope `cluster` is not supported yet") },
     Rule { place: "routes/*/rate_limits/*/on_failure", refuses: Always },
     Rule { place: "tracing", refuses: Unless(|| json!({ "otlp": null, "sample": 0.01 })) },

@@ -230,6 +230,9 @@ impl Writer {
     async fn attempt(&self, collected: Collected, part: Part) -> Result<Written, Refusal> {
         let rooms = &self.exchanges.rooms;
         let sessions = &self.exchanges.sessions;
+        if self.session.as_deref().is_some_and(|session| sessions.is_revoked(session)) {
+            return Err(CommitError::Revoked.into());
+        }
         let now = self.session_now().await?;
         let checker = Checker {
             names: &rooms.context.names,

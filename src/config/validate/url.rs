@@ -1,9 +1,17 @@
 use super::address::{Address, is_host, is_localhost};
 
-/// Whether an upstream is on this host; none if this is no `http://HOST[:PORT]`.
-pub(super) fn upstream_is_local(text: &str) -> Option<bool> {
-    let authority = Authority::parse(text.strip_prefix("http://")?)?;
-    Some(authority.is_loopback())
+/// Whether nobody on the way to an upstream can read along, as on this host and over TLS; none if this is no upstream.
+pub(super) fn upstream_is_private(text: &str) -> Option<bool> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return (!path.is_empty() && !path.ends_with('/')).then_some(true);
+    }
+    let (scheme, authority) = text.split_once("://")?;
+    let authority = Authority::parse(authority)?;
+    match scheme {
+        "https" => Some(true),
+        "http" | "h2c" => Some(authority.is_loopback()),
+        _ => None,
+    }
 }
 
 /// `scheme://host[:port]`, as browsers write an origin.
@@ -24,6 +32,18 @@ pub(super) fn is_login_url(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let authority = rest.and_then(|r| r.split(['/', '?']).next()).and_then(Authority::parse);
     visible && (path || authority.is_some())
+}
+
+/// An https URL, or an http one on this host, without a user and a fragment: keys and secrets go nowhere else.
+pub(in crate::config) fn is_server(text: &str) -> bool {
+    let (rest, secure) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (rest, true),
+        (None, Some(rest)) => (rest, false),
+        (None, None) => return false,
+    };
+    let visible = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\' && b != b'#');
+    let authority = rest.split(['/', '?']).next().and_then(Authority::parse);
+    visible && authority.is_some_and(|authority| secure || authority.is_loopback())
 }
 
 struct Authority<'t> {
