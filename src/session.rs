@@ -127,7 +127,7 @@ pub enum LoadError {
     Revoked,
     #[error("the secret is not the session's")]
     WrongSecret,
-    #[error("there is no session for this token, and its issuer's tokens make none")]
+    #[error("there is no session for this token")]
     Uninitialised,
     #[error("the session that the token leads to is somebody else's")]
     Foreign,

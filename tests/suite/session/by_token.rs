@@ -221,6 +221,32 @@ fn what_was_meant_for_the_session_before_does_not_land_in_the_one_after() {
 }
 
 #[test]
+fn a_session_that_expires_under_its_request_may_be_begun_anew() {
+    let login = Login::new();
+    let finish = "name: finish, match: { path: /finish }, upstream: 'http://BACKEND', write: [task], on_revoke: finish";
+    let house = login.plan(CLAIMS).route(finish).open();
+    for path in ["/finish", "/chat"] {
+        let claims = json!({ "exp": house.clock.now().seconds() + 2 * 86_400 });
+        let (bearer, arrived) = (token(&login, &house, claims), house.backend.count());
+        let gate = Gate::closed();
+        house.backend.next_to(path, Answer::set("step=9").held(&gate));
+        std::thread::scope(|scope| {
+            let late = scope.spawn(|| house.with_token(path, &bearer).send());
+            house.backend.wait_for(arrived + 1);
+            house.clock.advance(12 * 3600 * SECOND);
+            if path == "/finish" {
+                gate.open();
+            }
+            let reply = late.join().unwrap();
+            assert_eq!(reply.is(401, "session-not-found").header("cloakroom-action"), Some("reinit"));
+        });
+        gate.open();
+        assert_eq!(house.field(&enters(&house, &bearer), "step"), json!(null));
+    }
+    house.close();
+}
+
+#[test]
 fn a_token_cannot_be_rotated() {
     let login = Login::new();
     let house = open(&login, "");
