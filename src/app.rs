@@ -26,7 +26,7 @@ use crate::keyring::{Keyring, KeyringError, LiveKeyring, Watch};
 use crate::listener::{Bound, Listener, Terms};
 use crate::readiness::Readiness;
 use crate::session::{self, Live, Schema, Sessions};
-use crate::store::{Embedded, Memory, OpenError, Redis, Store, StoreError, TrailBounds, Unusable};
+use crate::store::{Counts, Embedded, Memory, OpenError, Redis, Store, StoreError, TrailBounds, Unusable};
 use crate::telemetry::{Metrics, Observed, Tracer, TracingError};
 
 pub use examine::{Examined, Refused, examine};
@@ -97,7 +97,7 @@ pub async fn start_through(
     let sockets = Sockets::bind(config, terms).await?;
     let (drain, live) = (Drain::default(), Live::default());
     let keys = LiveKeyring::new(keyring(config, &clock)?);
-    let store = between(open_store(config, &clock).await?);
+    let store = between(open_store(config, &clock, &metrics).await?);
     let store: Arc<dyn Store> = Arc::new(Observed::new(store, &config.store, metrics.clone()));
     let audit = Audit::open(&config.audit.sinks, metrics.clone())?;
     let (tracer, exporting) = Tracer::open(&config.tracing, &config.environment, &metrics)?;
@@ -105,7 +105,7 @@ pub async fn start_through(
         store: store.clone(),
         schema,
         keys: keys.clone(),
-        clock,
+        clock: clock.clone(),
         live: live.clone(),
         audit: audit.clone(),
         metrics: metrics.clone(),
@@ -113,6 +113,7 @@ pub async fn start_through(
     let sessions = Arc::new(Sessions::new(parts, config));
     sessions.read_revocations().await.map_err(StartError::Revocations)?;
     let readiness = Readiness::awaiting(&CHECKS);
+    let keeper = rooms.verifier.key_sets().keep(clock, readiness.clone(), drain.clone());
     let exchanges = InForce::new(Exchanges {
         rooms: Arc::new(rooms),
         sessions: sessions.clone(),
@@ -130,6 +131,7 @@ pub async fn start_through(
     let (proxy, admin, status) = sockets.addresses()?;
     let listeners = sockets.terms(config);
     let mut tasks = sockets.serve(&exchanges, &desk, &drain);
+    tasks.push(tokio::spawn(keeper));
     tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
     let stale = config.store.on_failure == StoreFailure::Stale;
     tasks.push(tokio::spawn(sweep(exchanges.clone(), stale, readiness.clone(), drain.clone())));
@@ -294,7 +296,7 @@ fn keyring(config: &Config, clock: &Clock) -> Result<Keyring, KeyringError> {
     }
 }
 
-async fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
+async fn open_store(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Arc<dyn Store>, StartError> {
     let bounds = TrailBounds { keep: config.audit.keep, retain: config.audit.retain.0 };
     match config.store.kind {
         StoreKind::Memory => Ok(Arc::new(Memory::new(bounds))),
@@ -303,7 +305,12 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, St
             let opened = Embedded::open(path, &config.environment, bounds, clock.clone());
             Ok(Arc::new(opened.map_err(|error| StartError::Store { path: path.clone(), error })?))
         }
-        StoreKind::Redis => Ok(Arc::new(Redis::open(&config.store, &config.environment, bounds, clock.clone()).await?)),
+        StoreKind::Redis => {
+            let counts =
+                Counts { damaged: metrics.store_damaged.clone(), unreplicated: metrics.store_unreplicated.clone() };
+            let opened = Redis::open(&config.store, &config.environment, bounds, clock.clone(), counts);
+            Ok(Arc::new(opened.await?))
+        }
     }
 }
 
@@ -377,7 +384,10 @@ fn look_at_backends(rooms: &Rooms, readiness: &Readiness) {
 async fn look_at_store(sessions: &Sessions, may_be_away: bool, readiness: &Readiness) -> bool {
     let answer = sessions.is_reachable().await;
     match &answer {
-        Ok(()) => readiness.holds("store"),
+        Ok(()) => match sessions.store_remark() {
+            None => readiness.holds("store"),
+            Some(remark) => readiness.holds_but("store", remark),
+        },
         Err(error) if may_be_away => readiness.holds_but("store", error.to_string()),
         Err(error) => readiness.fails("store", error.to_string()),
     }

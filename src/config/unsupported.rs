@@ -2,11 +2,8 @@
 //!
 //! A line leaves the table when its feature comes.
 
-use serde_json::{Value, json};
-
 use super::document::{Entry, Kind, Node};
 use super::finding::{Finding, meant, quoted};
-use super::plain;
 use super::pointer::Pointer;
 
 struct Rule {
@@ -16,36 +13,20 @@ struct Rule {
 }
 
 enum Refuses {
-    /// The key, unless it says what holds anyway.
-    Unless(fn() -> Value),
     /// The key, always.
     Always,
     /// Such a value of a key that is there otherwise.
     Value(fn(&str) -> bool, &'static str),
 }
 
-use Refuses::{Always, Unless, Value as Such};
+use Refuses::{Always, Value as Such};
 
 const UNIX: Refuses = Such(|text| text.starts_with("unix:"), "Unix sockets are not supported yet");
-const CLAIMS: Refuses =
-    Such(|text| matches!(text, "jwt" | "introspection"), "this kind of credential is not supported yet");
 
 #[rustfmt::skip]
 const TABLE: &[Rule] = &[
     Rule { place: "admin/address", refuses: UNIX },
     Rule { place: "status/address", refuses: UNIX },
-    Rule { place: "store/url", refuses: Such(
-        |text| ["rediss:", "redis+sentinel:", "rediss+sentinel:"].iter().any(|scheme| text.starts_with(scheme)),
-        "stores other than one server at `redis://` are not supported yet",
-    ) },
-    Rule { place: "store/urls", refuses: Unless(|| json!([])) },
-    Rule { place: "store/cluster", refuses: Unless(|| json!(false)) },
-    Rule { place: "store/ca", refuses: Unless(|| Value::Null) },
-    Rule { place: "store/durability", refuses: Unless(|| json!({ "wait_replicas": 0, "timeout": "100ms" })) },
-    Rule { place: "identity/jwt", refuses: Unless(|| Value::Null) },
-    Rule { place: "identity/introspection", refuses: Unless(|| Value::Null) },
-    Rule { place: "routes/*/identity/*", refuses: CLAIMS },
-    Rule { place: "routes/*/forward_credential", refuses: Unless(|| json!(false)) },
     Rule { place: "routes/*/rate_limits/*/scope", refuses: Such(|text| text == "cluster", "the scope `cluster` is not supported yet") },
     Rule { place: "routes/*/rate_limits/*/on_failure", refuses: Always },
 ];
@@ -74,7 +55,7 @@ fn visit(node: &mut Node, steps: &[&str], rule: &Rule, path: &mut Pointer, findi
             let is_it = |e: &Entry| e.key == *step;
             path.push(step);
             if below.is_empty() && !matches!(rule.refuses, Such(..)) {
-                entries.iter().filter(|e| is_it(e) && !e.repeated).for_each(|e| key(e, rule, path, findings));
+                entries.iter().filter(|e| is_it(e) && !e.repeated).for_each(|e| key(e, path, findings));
                 entries.retain(|e| !is_it(e));
             } else if let Some(entry) = entries.iter_mut().find(|e| is_it(e)) {
                 visit(&mut entry.value, below, rule, path, findings);
@@ -93,48 +74,9 @@ fn value(node: &mut Node, rule: &Rule, path: &Pointer, findings: &mut Vec<Findin
     }
 }
 
-fn key(entry: &Entry, rule: &Rule, path: &mut Pointer, findings: &mut Vec<Finding>) {
-    match rule.refuses {
-        Unless(default) => unless(entry, &default(), path, findings),
-        _ => not_yet(entry, None, path, findings),
-    }
-}
-
-/// Accepts what says the default, whole or in part.
-fn unless(entry: &Entry, default: &Value, path: &mut Pointer, findings: &mut Vec<Finding>) {
-    match (&entry.value.kind, default) {
-        (Kind::Refused, _) => {}
-        (Kind::Map { entries, .. }, Value::Object(defaults)) => {
-            for entry in entries.iter().filter(|e| !e.repeated) {
-                path.push(&entry.key);
-                match defaults.get(&entry.key) {
-                    Some(default) => unless(entry, default, path, findings),
-                    None => findings.push(unknown(entry, defaults.keys().map(String::as_str), path)),
-                }
-                path.pop();
-            }
-        }
-        (kind, default) if says(kind, default) => {}
-        _ => not_yet(entry, Some(default), path, findings),
-    }
-}
-
-fn says(kind: &Kind, default: &Value) -> bool {
-    match kind {
-        Kind::Scalar(scalar) if scalar.plain => plain::value(&scalar.text) == *default,
-        Kind::Scalar(scalar) => default.as_str() == Some(&scalar.text),
-        Kind::List { items, .. } => items.is_empty() && (default.is_null() || *default == json!([])),
-        Kind::Map { .. } | Kind::Refused => false,
-    }
-}
-
-fn not_yet(entry: &Entry, default: Option<&Value>, path: &Pointer, findings: &mut Vec<Finding>) {
+fn key(entry: &Entry, path: &Pointer, findings: &mut Vec<Finding>) {
     let finding = Finding::error(entry.key_span.clone(), format_args!("{} is not supported yet", quoted(&entry.key)));
-    let help = match default {
-        Some(default) if !default.is_null() && !default.is_object() => format!("remove it; {default} holds"),
-        _ => "remove it".into(),
-    };
-    findings.push(finding.help(help).at_path(path.to_string()));
+    findings.push(finding.help("remove it").at_path(path.to_string()));
 }
 
 /// An unknown key among known ones.

@@ -59,6 +59,8 @@ pub struct Figures {
     pub values_damaged: Counter,
     pub active_requests: Gauge,
     pub active_streams: Gauge,
+    pub store_damaged: Counter,
+    pub store_unreplicated: Counter,
     pub audit_records: Counter,
     pub audit_attempts: Counter,
     pub audit_dropped: Family<SinkName, Counter>,
@@ -158,6 +160,8 @@ impl Figures {
             values_damaged: Counter::default(),
             active_requests: Gauge::default(),
             active_streams: Gauge::default(),
+            store_damaged: Counter::default(),
+            store_unreplicated: Counter::default(),
             audit_records: Counter::default(),
             audit_attempts: Counter::default(),
             audit_dropped: Family::default(),
@@ -210,6 +214,16 @@ impl Figures {
         r.register("store_errors", "Questions that the store did not answer", self.store_errors.clone());
         r.register("cache_hits", "Loads that were answered without asking the store", self.cache_hits.clone());
         r.register("cache_misses", "Loads that asked the store", self.cache_misses.clone());
+        r.register(
+            "store_damaged",
+            "Keys of the store under which something else stood than a session",
+            self.store_damaged.clone(),
+        );
+        r.register(
+            "store_unreplicated",
+            "Changes that fewer replicas had in time than store.durability asks for",
+            self.store_unreplicated.clone(),
+        );
         r.register("audit_records", "Audit records that were committed", self.audit_records.clone());
         r.register("audit_attempts", "Attempts that wrote nothing, told to the sinks", self.audit_attempts.clone());
         r.register("audit_dropped", "Copies of audit records that a sink lost", self.audit_dropped.clone());
