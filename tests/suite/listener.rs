@@ -1,6 +1,7 @@
 //! What arrives at the socket.
 
 mod arrival;
+mod conformance;
 mod tls;
 
 use std::time::Duration;
