@@ -100,7 +100,11 @@ impl Context {
         let gone: Vec<HeaderName> = head
             .headers
             .keys()
-            .filter(|name| self.reserved.covers(name) || headers::is_framing_twin(name) || headers::is_forwarding(name) && !peer.trusted)
+            .filter(|name| {
+                self.reserved.covers(name)
+                    || headers::is_framing_twin(name)
+                    || headers::is_forwarding(name) && !peer.trusted
+            })
             .cloned()
             .collect();
         for name in gone {
@@ -111,7 +115,8 @@ impl Context {
             upgrade,
             trailers,
             fragment: arrival.fragment,
-            crowded: arrival.crowded, coded,
+            crowded: arrival.crowded,
+            coded,
             request_id,
             trace,
             forwarded,

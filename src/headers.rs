@@ -133,7 +133,8 @@ pub fn is_framing_twin(name: &HeaderName) -> bool {
 /// Whether a body has another transfer coding than `chunked` once: it would arrive in one that nobody undoes (RFC 9112,
 /// section 6.1).
 pub fn has_foreign_coding(headers: &HeaderMap) -> bool {
-    let lines: Vec<&[u8]> = headers.get_all(header::TRANSFER_ENCODING).iter().map(http::HeaderValue::as_bytes).collect();
+    let lines: Vec<&[u8]> =
+        headers.get_all(header::TRANSFER_ENCODING).iter().map(http::HeaderValue::as_bytes).collect();
     !(lines.is_empty() || matches!(lines[..], [only] if only.trim_ascii().eq_ignore_ascii_case(b"chunked")))
 }
 

@@ -167,6 +167,7 @@ impl Open {
                 }
                 () = self.drain.begun(), if !draining => {
                     draining = true;
+                    watch.tell_to_end();
                     connection.as_mut().graceful_shutdown();
                 }
                 () = cut.cancelled() => return,

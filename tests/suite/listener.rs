@@ -2,6 +2,7 @@
 
 mod arrival;
 mod conformance;
+mod http2;
 mod tls;
 
 use std::time::Duration;

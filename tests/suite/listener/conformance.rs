@@ -120,7 +120,10 @@ fn the_only_transfer_coding_is_chunked_once() {
         (post("transfer-encoding: Chunked\r\n", "2\r\nab\r\n0\r\n\r\n"), Passes("ab")),
         (post("Transfer-Encoding:  chunked \r\n", "2\r\nab\r\n0\r\n\r\n"), Passes("ab")),
         (format!("{GET}Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"), Passes("ab")),
-        (format!("DELETE /public HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"), Passes("ab")),
+        (
+            format!("DELETE /public HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
+            Passes("ab"),
+        ),
         (te("gzip, chunked"), Refused(400)),
         (te("chunked, gzip"), Refused(400)),
         (te("chunked, chunked"), Refused(400)),
@@ -146,9 +149,10 @@ fn the_only_transfer_coding_is_chunked_once() {
 #[test]
 fn chunked_wins_over_a_length_and_the_connection_ends() {
     let house = House::new();
-    for (n, lines) in ["Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n"]
-        .iter()
-        .enumerate()
+    for (n, lines) in
+        ["Content-Length: 4\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n"]
+            .iter()
+            .enumerate()
     {
         let answer = house.raw(&post(lines, &format!("2\r\nab\r\n0\r\n\r\n{EVIL}"))).rest();
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
@@ -195,7 +199,8 @@ fn chunks_are_read_strictly() {
 #[test]
 fn trailers_frame_route_and_authenticate_nothing() {
     let house = House::new();
-    let names = "Content-Length, Host, Cloakroom-Session, Authorization, Cookie, X-Forwarded-For, Transfer-Encoding, X-Sum";
+    let names =
+        "Content-Length, Host, Cloakroom-Session, Authorization, Cookie, X-Forwarded-For, Transfer-Encoding, X-Sum";
     let trailers = "Content-Length: 9\r\nHost: evil\r\nCloakroom-Session: ses_x\r\nAuthorization: Basic eA==\r\nCookie: a=b\r\n\
                     X-Forwarded-For: 1.1.1.1\r\nTransfer-Encoding: chunked\r\nX-Sum: 42\r\n";
     let lines = format!("Transfer-Encoding: chunked\r\nTrailer: {names}\r\n");
@@ -322,7 +327,10 @@ fn what_connection_names_ends_here() {
     for gone in ["x-a", "x-b", "keep-alive", "proxy-connection", "proxy-authorization"] {
         assert_eq!(seen.header(gone), None, "{gone}");
     }
-    assert_eq!((seen.header("x-c"), seen.header("te"), seen.header("via")), (Some("3"), Some("trailers"), Some("1.1 cloakroom")));
+    assert_eq!(
+        (seen.header("x-c"), seen.header("te"), seen.header("via")),
+        (Some("3"), Some("trailers"), Some("1.1 cloakroom"))
+    );
     // What a message needs cannot be named away.
     let text = post("Connection: content-length, host, cloakroom-context, close\r\nContent-Length: 2\r\n", "ab");
     house.raw(&text).rest();
@@ -355,7 +363,8 @@ fn options_is_passed_on_as_far_as_it_may_go() {
 #[test]
 fn what_follows_a_message_is_the_next_and_answers_keep_their_order() {
     let house = House::new();
-    let all: String = (0..20).map(|n| format!("POST /public/{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab")).collect();
+    let all: String =
+        (0..20).map(|n| format!("POST /public/{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab")).collect();
     let mut client = house.raw(&all);
     for n in 0..20 {
         assert!(client.head().unwrap().starts_with("HTTP/1.1 200"));
