@@ -121,7 +121,7 @@ fn the_only_transfer_coding_is_chunked_once() {
         (post("Transfer-Encoding:  chunked \r\n", "2\r\nab\r\n0\r\n\r\n"), Passes("ab")),
         (format!("{GET}Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"), Passes("ab")),
         (
-            format!("DELETE /public HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"),
+            "DELETE /public HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n".into(),
             Passes("ab"),
         ),
         (te("gzip, chunked"), Refused(400)),
