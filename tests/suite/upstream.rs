@@ -5,6 +5,7 @@ mod conformance;
 mod protocol;
 mod retry;
 mod timeout;
+mod tunnel;
 
 use crate::house::{Answer, Gate, House, Plan, RawAnswer};
 

@@ -32,8 +32,7 @@ struct Backend {
     address: SocketAddr,
     moments: Arc<Mutex<VecDeque<Moment>>>,
     brought: Arc<Mutex<Vec<Vec<u8>>>>,
-    /// How many connections it has hung up on.
-    ended: Arc<AtomicUsize>,
+    hung_up: Arc<AtomicUsize>,
 }
 
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -45,7 +44,7 @@ impl Backend {
             address: listener.local_addr().unwrap(),
             moments: Arc::new(Mutex::new(moments.iter().copied().collect())),
             brought: Arc::default(),
-            ended: Arc::default(),
+            hung_up: Arc::default(),
         };
         let playing = backend.clone();
         std::thread::spawn(move || {
@@ -56,7 +55,7 @@ impl Backend {
                 let playing = playing.clone();
                 std::thread::spawn(move || {
                     playing.play(stream.unwrap(), at, moment);
-                    playing.ended.fetch_add(1, Ordering::AcqRel);
+                    playing.hung_up.fetch_add(1, Ordering::AcqRel);
                 });
             }
         });
@@ -135,8 +134,8 @@ fn a_kept_connection_that_was_closed_costs_no_request() {
         let backend = Backend::open(&[Moment::Response]);
         let house = house(&backend);
         house.ask(method, "/own/first").body(BODY).send().passed();
-        house.until("the backend has hung up", || backend.ended.load(Ordering::Acquire) == 1);
-        // It may be noticed at once or only when the connection is taken.
+        // Cloakroom may notice at once, or only when it takes the connection.
+        house.until("the backend has hung up", || backend.hung_up.load(Ordering::Acquire) == 1);
         house.ask(method, "/own/second").body(BODY).send().passed();
         assert_eq!((backend.connections(), backend.attempts("/own/second")), (2, 1), "{method}");
         house.close();
