@@ -4,6 +4,7 @@ mod circuit;
 mod conformance;
 mod protocol;
 mod retry;
+mod streaming;
 mod timeout;
 mod tunnel;
 
