@@ -103,6 +103,11 @@ impl Exchanges {
         record.traced(stripped.trace.record(&self.tracer), arrival.secure);
         record.named(&stripped.request_id, stripped.trace.id());
         let asker = Asker::of(&head, stripped.upgrade.is_some());
+        if onward::is_last_hop(&mut head) {
+            let response = Response::new(Bytes::new());
+            record.responding(response.status());
+            return response.map(|bytes| ReplyBody::own(bytes, record));
+        }
         let mut course = Course { cut: arrival.cut, ..Course::default() };
         let place = record.place();
         let walk = self.walk((head, body), client, &stripped, &mut course, &mut record);
@@ -123,6 +128,9 @@ impl Exchanges {
     ) -> Result<writing::Passage, Refusal> {
         if stripped.crowded {
             return Err(Refusal::HeadTooLarge);
+        }
+        if stripped.coded {
+            return Err(RouteError::Malformed(Malformed::Coding).into());
         }
         let taken = self.rooms.verifier.take(&mut head.headers);
         let route = self.route(&head, stripped.fragment, course, record)?;
