@@ -94,6 +94,7 @@ pub async fn start_through(
     let exchanges = Exchanges {
         rooms: Arc::new(rooms),
         sessions: sessions.clone(),
+        store: store.clone(),
         metrics: metrics.clone(),
         drain: drain.clone(),
     };

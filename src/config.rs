@@ -38,8 +38,8 @@ pub use problem::{Problem, Problems, Severity};
 pub use published::json_schema;
 pub use reference::Environment;
 pub use route::{
-    IdChoice, Match, OnReject, OnRevoke, PathType, RateLimit, RateLimitPer, RateLimitScope, Rewrite, Route,
-    RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch,
+    IdChoice, Match, OnReject, OnRevoke, PathType, RateLimit, RateLimitFailure, RateLimitPer, RateLimitScope, Rewrite,
+    Route, RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch,
 };
 pub use scalar::{Period, Rate, Size};
 pub use session::{Field, FieldAudit, FieldType, Lifetime, Limits, Migration, Schema, Session};

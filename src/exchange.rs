@@ -25,6 +25,7 @@ use crate::listener::{Arrival, Service};
 use crate::respond::{self, Asker, Refusal, Setting, refuse};
 use crate::route::{Malformed, Route, RouteError};
 use crate::session::{Presence, Session, Sessions};
+use crate::store::Store;
 use crate::telemetry::{Metrics, RateLimited, Record};
 
 pub use policy::preflight;
@@ -36,6 +37,8 @@ pub use rooms::Rooms;
 pub struct Exchanges {
     pub rooms: Arc<Rooms>,
     pub sessions: Arc<Sessions>,
+    /// Where limits are counted that sidecars share.
+    pub store: Arc<dyn Store>,
     pub metrics: Metrics,
     pub drain: Drain,
 }
@@ -115,13 +118,13 @@ impl Exchanges {
     ) -> Result<writing::Passage, Refusal> {
         let credential = self.rooms.verifier.take(&mut head.headers);
         let route = self.route(&head, stripped.fragment, course, record)?;
-        let counted = self.rooms.limiter.admit_peer(route.index, client)?;
+        let counted = self.rooms.limiter.admit_peer(route.index, client, &*self.store).await?;
         let policy = self.rooms.policies.of(&route);
         let credential = self.identify(&head, (&route, policy), stripped, credential, course)?;
         let session = self.load(&head, policy, client, credential.as_ref(), record).await?;
         let preflight = preflight(&head).is_some();
         let carrier = credential.map(|found| found.carrier);
-        let admitted = self.admit((&route, policy), &counted, session, carrier, preflight)?;
+        let admitted = self.admit((&route, policy), &counted, session, carrier, preflight).await?;
         admitted.cut_with(course.cut.take());
         self.touch(&admitted).await;
         let upgrade = stripped.upgrade.as_ref().map(|_| tunnel::client_side(&mut head));
@@ -163,8 +166,8 @@ impl Exchanges {
         };
         let response = refuse(refusal, &setting);
         let code = refusal.code();
-        if let (Refusal::Limit(LimitError::Rate { per, .. }), Some(route)) = (refusal, &course.route) {
-            let label = RateLimited { route: route.name.clone(), per: per_name(*per) };
+        if let (Some(per), Some(route)) = (limited_per(refusal), &course.route) {
+            let label = RateLimited { route: route.name.clone(), per };
             self.metrics.rate_limited.get_or_create(&label).inc();
         }
         self.tell(refusal, course, stripped);
@@ -182,6 +185,15 @@ impl Exchanges {
         } else {
             tracing::debug!(target: "cloakroom::exchange", route, problem = code, request_id, cause = %refusal, "refused");
         }
+    }
+}
+
+/// What was counted together, if a request was one too many.
+fn limited_per(refusal: &Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::Limit(LimitError::Rate { per, .. }) => Some(per_name(*per)),
+        Refusal::TooManyBad(_) => Some("credentials"),
+        _ => None,
     }
 }
 

@@ -36,6 +36,7 @@ pub mod headers;
 pub mod handle;
 pub mod secret;
 pub mod peer;
+pub mod quota;
 pub mod clock;
 pub mod drain;
 pub mod readiness;

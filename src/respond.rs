@@ -2,8 +2,6 @@
 
 mod problem;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -11,7 +9,8 @@ use http::{Method, Response, StatusCode};
 
 use crate::headers::Names;
 use crate::identity::{Ambiguous, ForeignOrigin};
-use crate::limit::{LimitError, per_name};
+use crate::limit::LimitError;
+use crate::quota::{Exceeded, whole_seconds};
 use crate::route::RouteError;
 use crate::session::{CommitError, LoadError};
 use crate::upstream::UpstreamError;
@@ -21,6 +20,9 @@ pub use problem::{Action, Code};
 
 /// How long a client waits before it asks an ailing part again, in seconds.
 const RETRY_AFTER: u64 = 1;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Why a request goes no further; a room's own words for it.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +36,7 @@ pub enum Refusal {
     #[error("the credential is no session id")]
     BadCredential,
     #[error("too many bad credentials came from this address")]
-    TooManyBad(Duration),
+    TooManyBad(Exceeded),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
@@ -72,6 +74,7 @@ impl Refusal {
                 Code::SessionRevoked
             }
             Self::Load(LoadError::Store(_) | LoadError::UnknownKey(_) | LoadError::Contended)
+            | Self::Limit(LimitError::Store(_))
             | Self::Commit(CommitError::Store(_) | CommitError::Entropy(_) | CommitError::Crypto) => {
                 Code::StoreUnavailable
             }
@@ -98,37 +101,18 @@ impl Refusal {
     }
 
     fn retry_after(&self) -> Option<u64> {
+        match self.exceeded() {
+            Some(exceeded) => Some(whole_seconds(exceeded.retry_after)),
+            None => (self.code().status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER),
+        }
+    }
+
+    fn exceeded(&self) -> Option<&Exceeded> {
         match self {
-            Self::TooManyBad(wait) | Self::Limit(LimitError::Rate { retry_after: wait, .. }) => {
-                Some(whole_seconds(*wait))
-            }
-            _ => (self.code().status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER),
+            Self::TooManyBad(exceeded) | Self::Limit(LimitError::Rate { exceeded, .. }) => Some(exceeded),
+            _ => None,
         }
     }
-
-    /// The fields of the current draft (draft-ietf-httpapi-ratelimit-headers-11).
-    fn rate_limit(&self) -> Option<[(HeaderName, String); 2]> {
-        let (name, burst, window, wait) = match self {
-            Self::TooManyBad(wait) => ("credentials", 0, Duration::ZERO, *wait),
-            Self::Limit(LimitError::Rate { per, retry_after, burst, window }) => {
-                (per_name(*per), *burst, *window, *retry_after)
-            }
-            _ => return None,
-        };
-        let mut quota = format!("\"{name}\";q={burst}");
-        if !window.is_zero() {
-            quota.push_str(&format!(";w={}", whole_seconds(window)));
-        }
-        Some([
-            (HeaderName::from_static("ratelimit"), format!("\"{name}\";r=0;t={}", whole_seconds(wait))),
-            (HeaderName::from_static("ratelimit-policy"), quota),
-        ])
-    }
-}
-
-/// Rounded up, at least one: a client that waits so long is let in.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// What of a request its refusal depends on.
@@ -207,10 +191,9 @@ pub fn refuse(refusal: &Refusal, setting: &Setting<'_>) -> Response<Bytes> {
     if let Some(seconds) = refusal.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    for (name, value) in refusal.rate_limit().into_iter().flatten() {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(name, value);
-        }
+    if let Some(exceeded) = refusal.exceeded() {
+        headers.extend(exceeded.limit().map(|limit| (RATE_LIMIT, limit)));
+        headers.insert(RATE_LIMIT_POLICY, exceeded.policies.clone());
     }
     response
 }

@@ -88,7 +88,7 @@ impl Exchanges {
     }
 
     /// Limits, requirements and the place among the open exchanges: once the credential is proven.
-    pub(super) fn admit(
+    pub(super) async fn admit(
         &self,
         (route, policy): (&Arc<Route>, &Policy),
         counted: &PeerAdmitted,
@@ -96,13 +96,15 @@ impl Exchanges {
         carrier: Option<Carrier>,
         preflight: bool,
     ) -> Result<Admitted, Refusal> {
-        let permit = self.rooms.limiter.admit(route.index, counted, session.as_ref())?;
+        let limiter = &self.rooms.limiter;
+        let counted = limiter.admit(route.index, counted, session.as_ref(), &*self.store).await?;
         if !policy.require.is_empty() && !preflight {
             let session = session.as_ref().ok_or(Refusal::NoCredential)?;
             if !policy.require.hold(session, &self.sessions.schema) {
                 return Err(Refusal::Requirements);
             }
         }
+        let permit = limiter.enter(route.index, &counted)?;
         let presence = session.as_ref().map(|session| {
             self.sessions.enter(
                 session,

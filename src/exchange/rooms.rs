@@ -57,7 +57,7 @@ impl Rooms {
             verifier: Verifier::new(carriers, cookie),
             failures: config.identity.bad_credentials.as_ref().map(Failures::new),
             origins: Origins::new(&config.origins),
-            limiter: Limiter::new(&config.routes),
+            limiter: Limiter::new(&config.routes, config.store.timeout.0),
             permissions,
             policies,
             upstreams: Upstreams::new(&config.routes),

@@ -10,6 +10,7 @@ mod dial;
 mod feed;
 mod keep;
 mod layout;
+mod limit;
 mod link;
 mod read;
 mod script;
@@ -29,10 +30,11 @@ use self::keep::Role;
 use self::layout::Keys;
 use self::link::{Line, Link};
 use self::script::Scripts;
-use super::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds};
+use super::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Taken, Trail, TrailBounds};
 use crate::clock::{Clock, Time};
 use crate::config::{self, CacheMode, StoreFailure};
 use crate::handle::{Birth, Handle, UserKey};
+use crate::quota::Quota;
 
 pub use self::dial::Unusable;
 
@@ -177,6 +179,11 @@ impl Store for Redis {
         // From the beginning, for whoever has just begun to listen.
         self.core.feed.renew();
         true
+    }
+
+    fn take(&self, key: &str, quota: Quota) -> Option<Reply<'_, Taken>> {
+        let call = self.core.taking(key, quota);
+        Some(Box::pin(async move { self.core.take(&call).await }))
     }
 
     fn reachable(&self) -> Reply<'_, ()> {

@@ -1,5 +1,7 @@
 //! How much may be asked for.
 
+mod cluster;
+
 use serde_json::json;
 
 use crate::house::{Answer, Gate, Guest, House, Plan, Reply};

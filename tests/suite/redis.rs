@@ -4,6 +4,7 @@
 mod cache;
 mod fault;
 mod layout;
+mod limit;
 mod relay;
 mod sidecar;
 mod start;

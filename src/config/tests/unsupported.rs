@@ -47,14 +47,6 @@ fn what_is_not_supported_yet_on_a_route_is_refused() {
         ("ROUTE, ‸upstream_tls: { ca: x }", "`upstream_tls` is not supported yet"),
         ("ROUTE, ‸forward_credential: true", "`forward_credential` is not supported yet"),
         ("ROUTE, identity: [session_id, ‸jwt]", "this kind of credential is not supported yet"),
-        (
-            "ROUTE, rate_limits: [{ per: user, rate: 1/s, burst: 1, scope: ‸cluster }]",
-            "the scope `cluster` is not supported yet",
-        ),
-        (
-            "ROUTE, rate_limits: [{ per: user, rate: 1/s, burst: 1, ‸on_failure: open }]",
-            "`on_failure` is not supported yet",
-        ),
     ] {
         reported(&format!("{SESSION}routes: [{{ {} }}]\n", route.replace("ROUTE", ROUTE)), &[message]);
     }
@@ -69,7 +61,7 @@ store: {{ kind: embedded, url: null, urls: [], cluster: false, ca: ~, connect_ti
 identity: {{ jwt: null, introspection: [] }}
 session: {{ max_per_user: null, schema: {{ version: 1, fields: {{}} }} }}
 tracing: {{ otlp: null, sample: 0.01 }}
-routes: [{{ {ROUTE}, upstream_tls: null, forward_credential: false, rate_limits: [{{ per: client, rate: 1/s, burst: 1, scope: local }}] }}]
+routes: [{{ {ROUTE}, upstream_tls: null, forward_credential: false }}]
 "
     ));
 }
@@ -91,7 +83,7 @@ fn the_published_schema_has_none_of_it() {
         "introspection",
         "max_per_user",
         "tracing",
-        "cluster",
+        "urls",
         "forward_credential",
         "durability",
     ] {

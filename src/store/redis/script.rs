@@ -48,6 +48,7 @@ pub(super) struct Scripts {
     pub touch: Script,
     pub list: Script,
     pub revoke: Script,
+    pub take: Script,
     pub probe: Script,
 }
 
@@ -58,6 +59,7 @@ impl Scripts {
             touch: Script::new(include_str!("touch.lua")),
             list: Script::new(include_str!("list.lua")),
             revoke: Script::new(include_str!("revoke.lua")),
+            take: Script::new(include_str!("take.lua")),
             probe: Script::new(include_str!("probe.lua")),
         }
     }

@@ -1,0 +1,62 @@
+//! One limit of one route.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::RateLimiter;
+use governor::clock::{Clock as _, QuantaClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+
+use crate::config::{self, RateLimitPer, RateLimitScope};
+use crate::quota::Quota;
+use crate::store::StoreError;
+
+use super::shared::Shared;
+
+pub struct Rate {
+    pub per: RateLimitPer,
+    /// Unique on its route.
+    pub name: Arc<str>,
+    pub quota: Quota,
+    /// Where it is counted together with other sidecars.
+    pub shared: Option<Shared>,
+    here: RateLimiter<
+        u128,
+        DefaultKeyedStateStore<u128>,
+        QuantaClock,
+        NoOpMiddleware<<QuantaClock as governor::clock::Clock>::Instant>,
+    >,
+}
+
+/// Why one may not be taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// Not before so long.
+    For(Duration),
+    Store(StoreError),
+}
+
+impl Rate {
+    pub fn new(raw: &config::RateLimit, route: &str, name: &str) -> Self {
+        let quota = Quota::new(raw.rate, raw.burst);
+        let shared = raw.scope == RateLimitScope::Cluster;
+        Self {
+            per: raw.per,
+            name: name.into(),
+            quota,
+            shared: shared.then(|| Shared::new(quota, raw.on_failure.unwrap_or_default(), format!("{route}:{name}"))),
+            here: RateLimiter::keyed(quota.in_process()),
+        }
+    }
+
+    /// Counts in this process alone.
+    pub fn take_here(&self, key: u128, clock: &QuantaClock) -> Result<(), Refused> {
+        self.here.check_key(&key).map_err(|refused| Refused::For(refused.wait_time_from(clock.now())))
+    }
+
+    pub fn sweep(&self) {
+        self.here.retain_recent();
+        self.here.shrink_to_fit();
+    }
+}
