@@ -30,7 +30,10 @@ mod validate;
 mod veil;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
-pub use identity::{BadCredentials, CookieAttributes, Identity, SameSite, SessionIdCarriers};
+pub use identity::{
+    Algorithm, BadCredentials, CookieAttributes, CredentialKind, Identity, InlineKey, Introspection, Issuer, KeySource,
+    LoginTime, Names, OnMissing, SameSite, SessionIdCarriers,
+};
 pub use listener::{Admin, Caller, Listener, ListenerLimits, Shutdown, Status};
 pub use load::{Inspected, Loaded, inspect, inspect_file, load, parse};
 pub use pointer::below;

@@ -116,11 +116,11 @@ impl Exchanges {
         course: &mut Course,
         record: &mut Record,
     ) -> Result<writing::Passage, Refusal> {
-        let credential = self.rooms.verifier.take(&mut head.headers);
+        let taken = self.rooms.verifier.take(&mut head.headers);
         let route = self.route(&head, stripped.fragment, course, record)?;
         let counted = self.rooms.limiter.admit_peer(route.index, client, &*self.store).await?;
         let policy = self.rooms.policies.of(&route);
-        let credential = self.identify(&head, (&route, policy), stripped, credential, course)?;
+        let credential = self.identify(&mut head, (&route, policy), stripped, taken, course)?;
         let session = self.load(&head, policy, client, credential.as_ref(), record).await?;
         let preflight = preflight(&head).is_some();
         let carrier = credential.map(|found| found.carrier);

@@ -92,6 +92,11 @@ name! {
     UserKey, "usr_"
 }
 
+name! {
+    /// A keyed hash of a token's id.
+    TokenKey, "tok_"
+}
+
 impl Birth {
     pub fn random() -> Result<Self, NoEntropy> {
         random().map(Self)

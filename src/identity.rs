@@ -1,45 +1,39 @@
 //! Whose session a request means: the credentials in it, taken out on every route.
 
+mod assertion;
 mod cookie;
+mod credential;
 mod failures;
 mod origin;
 
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
-use crate::config;
+use crate::config::{Config, CredentialKind};
 use crate::handle::{SESSION_ID_PREFIX, SessionId};
 use crate::headers;
+use crate::route::RouteIndex;
 
+use credential::RoutePolicy;
+
+pub use assertion::Assertion;
 pub use cookie::{SessionCookie, Stray};
+pub use credential::{Carrier, Credential, Presented, Taken, Token};
 pub use failures::Failures;
 pub use origin::{ForeignOrigin, Origins};
 
 /// No credential is longer than this.
 const CREDENTIAL_BYTES: usize = 16 << 10;
 
-/// Finds credentials.
+/// Finds credentials, and says which of them counts where.
 #[derive(Debug)]
 pub struct Verifier {
     cookie: Option<SessionCookie>,
     bearer: bool,
     header: Option<HeaderName>,
-}
-
-/// How a credential came, and so how a new one travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carrier {
-    Cookie,
-    Bearer,
-    Header,
-}
-
-/// The credential that decides.
-#[derive(Debug)]
-pub struct Credential {
-    pub carrier: Carrier,
-    /// None: it is no session id, whatever it looks like.
-    pub id: Option<SessionId>,
+    jwt: bool,
+    opaque: bool,
+    routes: Vec<RoutePolicy>,
 }
 
 /// Two credentials stand in one carrier, and there is no telling which is meant.
@@ -48,52 +42,119 @@ pub struct Credential {
 pub struct Ambiguous;
 
 impl Verifier {
-    pub fn new(carriers: &config::SessionIdCarriers, cookie: Option<SessionCookie>) -> Self {
-        let header = carriers.header.as_ref().and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
-        Self { cookie, bearer: carriers.bearer, header }
+    pub fn compile(config: &Config) -> Self {
+        let carriers = &config.identity.session_id;
+        Self {
+            cookie: carriers.cookie.as_ref().map(|name| SessionCookie::new(name, &config.cookie)),
+            bearer: carriers.bearer,
+            header: carriers.header.as_ref().and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok()),
+            jwt: config.identity.has(CredentialKind::Jwt),
+            opaque: config.identity.has(CredentialKind::Introspection),
+            routes: config
+                .routes
+                .iter()
+                .map(|raw| RoutePolicy::new(raw.identity.clone(), raw.forward_credential))
+                .collect(),
+        }
     }
 
-    /// Takes every credential of ours out of a request, and gives the first: cookie, then bearer, then header.
-    pub fn take(&self, headers: &mut HeaderMap) -> Result<Option<Credential>, Ambiguous> {
+    /// Takes every credential of ours out of a request, whatever its route.
+    pub fn take(&self, headers: &mut HeaderMap) -> Result<Taken, Ambiguous> {
         let cookie = match &self.cookie {
             Some(cookie) => cookie.take(headers).map_err(|_| Ambiguous)?,
             None => None,
         };
-        let bearer = if self.bearer { take_bearer(headers)? } else { None };
+        let cookie = cookie.map(|value| Presented::SessionId(session_id(value.as_bytes())));
+        let bearer = self.take_bearer(headers)?;
         let header = match &self.header {
             Some(name) => take_header(headers, name)?,
             None => None,
         };
-        let found = cookie
-            .map(|value| (Carrier::Cookie, value))
-            .or(bearer.map(|value| (Carrier::Bearer, value)))
-            .or(header.map(|value| (Carrier::Header, value)));
-        Ok(found.map(|(carrier, value)| Credential { carrier, id: read(&value) }))
+        let header = header.map(|value| self.classify_own(value.as_bytes()));
+        let came = |carrier, presented: Option<Presented>| Some(Credential { carrier, presented: presented? });
+        Ok(Taken([came(Carrier::Cookie, cookie), came(Carrier::Bearer, bearer), came(Carrier::Header, header)]))
+    }
+
+    /// The credential that decides on a route.
+    pub fn decide(&self, route: RouteIndex, taken: Taken) -> Option<Credential> {
+        let carrier = self.pick(route, &taken)?;
+        taken.into_one(carrier)
+    }
+
+    /// By which carrier that credential came.
+    pub fn pick(&self, route: RouteIndex, taken: &Taken) -> Option<Carrier> {
+        self.routes.get(route.position())?.pick(taken)
+    }
+
+    /// Whether the backend of a route gets this credential all the same.
+    pub fn gives_back(&self, route: RouteIndex, credential: &Credential) -> bool {
+        let forwards = self.routes.get(route.position()).is_some_and(|policy| policy.forward_jwt);
+        forwards && matches!(credential.presented, Presented::Jwt(_))
+    }
+
+    /// Puts JWTs back where they stood, on a route whose backend is to have them.
+    pub fn give_back(&self, route: RouteIndex, taken: &Taken, headers: &mut HeaderMap) {
+        for credential in taken.all().filter(|one| self.gives_back(route, one)) {
+            let Presented::Jwt(token) = &credential.presented else { continue };
+            let (name, line) = match (credential.carrier, &self.header) {
+                (Carrier::Bearer, _) => (AUTHORIZATION, [b"Bearer ", token.as_bytes()].concat()),
+                (Carrier::Header, Some(name)) => (name.clone(), token.as_bytes().to_vec()),
+                _ => continue,
+            };
+            if let Ok(mut value) = HeaderValue::from_bytes(&line) {
+                value.set_sensitive(true);
+                headers.insert(name, value);
+            }
+        }
     }
 
     /// The cookie that carries session ids, where one does.
     pub fn cookie(&self) -> Option<&SessionCookie> {
         self.cookie.as_ref()
     }
+
+    /// A credential out of `Authorization`; anything else there is not ours, and passes.
+    fn take_bearer(&self, headers: &mut HeaderMap) -> Result<Option<Presented>, Ambiguous> {
+        if !(self.bearer || self.jwt || self.opaque) {
+            return Ok(None);
+        }
+        let Some(line) = headers::only(headers, &AUTHORIZATION).map_err(|_| Ambiguous)? else { return Ok(None) };
+        let presented = bearer_token(line.as_bytes()).and_then(|token| self.classify(token));
+        if presented.is_some() {
+            headers.remove(AUTHORIZATION);
+        }
+        Ok(presented)
+    }
+
+    /// What a bearer token looks like; none if it is of no kind that is configured.
+    fn classify(&self, token: &[u8]) -> Option<Presented> {
+        if token.starts_with(SESSION_ID_PREFIX.as_bytes()) {
+            return self.bearer.then(|| Presented::SessionId(session_id(token)));
+        }
+        if looks_like_jwt(token) {
+            return if self.jwt { Token::new(token).map(Presented::Jwt) } else { None };
+        }
+        let empty = token.is_empty();
+        if self.opaque && !empty { Token::new(token).map(Presented::Opaque) } else { None }
+    }
+
+    /// The same in the header that is ours alone, where what is nothing else is a bad session id.
+    fn classify_own(&self, value: &[u8]) -> Presented {
+        let id = || Presented::SessionId(session_id(value));
+        if value.starts_with(SESSION_ID_PREFIX.as_bytes()) { id() } else { self.classify(value).unwrap_or_else(id) }
+    }
 }
 
-fn read(value: &HeaderValue) -> Option<SessionId> {
+fn session_id(value: &[u8]) -> Option<SessionId> {
     if value.len() > CREDENTIAL_BYTES {
         return None;
     }
-    SessionId::parse(value.to_str().ok()?)
+    SessionId::parse(std::str::from_utf8(value).ok()?)
 }
 
-/// A session id out of `Authorization`; anything else there is not ours, and passes.
-fn take_bearer(headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Ambiguous> {
-    let Some(line) = headers::only(headers, &AUTHORIZATION).map_err(|_| Ambiguous)? else { return Ok(None) };
-    let Some(token) = bearer_token(line.as_bytes()).filter(|token| token.starts_with(SESSION_ID_PREFIX.as_bytes()))
-    else {
-        return Ok(None);
-    };
-    let value = HeaderValue::from_bytes(token).ok();
-    headers.remove(AUTHORIZATION);
-    Ok(value)
+/// Every JWT begins with an encoded `{"`; one that is malformed is to be refused rather than passed on.
+fn looks_like_jwt(token: &[u8]) -> bool {
+    token.starts_with(b"eyJ") || token.iter().filter(|byte| **byte == b'.').count() >= 2
 }
 
 /// What stands behind `Bearer` in an `Authorization` line, of whatever kind.
@@ -114,11 +175,30 @@ fn take_header(headers: &mut HeaderMap, name: &HeaderName) -> Result<Option<Head
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     fn verifier() -> Verifier {
-        let carriers = config::SessionIdCarriers { header: Some("X-Session".into()), ..Default::default() };
-        let cookie = SessionCookie::new("__Host-session", &config::CookieAttributes::default());
-        Verifier::new(&carriers, Some(cookie))
+        Verifier {
+            cookie: Some(SessionCookie::new("__Host-session", &config::CookieAttributes::default())),
+            bearer: true,
+            header: Some(HeaderName::from_static("x-session")),
+            jwt: false,
+            opaque: false,
+            routes: Vec::new(),
+        }
+    }
+
+    fn with_tokens() -> Verifier {
+        Verifier { jwt: true, opaque: true, ..verifier() }
+    }
+
+    fn first(taken: Taken) -> Option<Credential> {
+        taken.0.into_iter().flatten().next()
+    }
+
+    fn id_of(credential: &Credential) -> Option<&SessionId> {
+        let Presented::SessionId(id) = &credential.presented else { panic!("{credential:?}") };
+        id.as_ref()
     }
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -134,17 +214,17 @@ mod tests {
             ("authorization", &format!("bearer  {}", *bearer.reveal())),
             ("x-session", &header.reveal()),
         ]);
-        let credential = verifier().take(&mut map).unwrap().unwrap();
+        let credential = first(verifier().take(&mut map).unwrap()).unwrap();
         assert_eq!(credential.carrier, Carrier::Cookie);
-        assert_eq!(credential.id.unwrap().handle(), cookie.handle());
+        assert_eq!(id_of(&credential).unwrap().handle(), cookie.handle());
         assert_eq!(map, headers(&[("cookie", "a=1; b=2")]));
     }
 
     #[test]
     fn an_authorization_that_is_not_ours_passes() {
-        for value in ["Bearer sk-live-123", "Basic YTpi", "Bearer", "Bearercr_x", "Digest cr_x"] {
+        for value in ["Bearer sk-live-123", "Basic YTpi", "Bearer", "Bearercr_x", "Digest cr_x", "Bearer eyJh.b.c"] {
             let mut map = headers(&[("authorization", value)]);
-            assert!(verifier().take(&mut map).unwrap().is_none(), "{value}");
+            assert!(first(verifier().take(&mut map).unwrap()).is_none(), "{value}");
             assert_eq!(map.len(), 1, "{value}");
         }
     }
@@ -153,8 +233,62 @@ mod tests {
     fn a_malformed_id_is_a_credential_all_the_same() {
         for value in ["Bearer cr_x", "Bearer cr_"] {
             let mut map = headers(&[("authorization", value)]);
-            assert!(verifier().take(&mut map).unwrap().unwrap().id.is_none(), "{value}");
+            assert!(id_of(&first(verifier().take(&mut map).unwrap()).unwrap()).is_none(), "{value}");
             assert!(map.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_bearer_is_told_by_its_looks() {
+        for (token, kind) in [
+            ("cr_a.b.c", CredentialKind::SessionId),
+            ("eyJhbGciOiJub25lIn0", CredentialKind::Jwt),
+            ("a.b.c", CredentialKind::Jwt),
+            ("..", CredentialKind::Jwt),
+            ("eyJ", CredentialKind::Jwt),
+            ("a.b", CredentialKind::Introspection),
+            ("sk-live-123", CredentialKind::Introspection),
+        ] {
+            let mut map = headers(&[("authorization", &format!("Bearer {token}"))]);
+            let credential = first(with_tokens().take(&mut map).unwrap()).unwrap();
+            assert_eq!((credential.kind(), map.is_empty()), (kind, true), "{token}");
+            assert!(!format!("{credential:?}").contains(token));
+        }
+        for value in ["Bearer ", "Basic eyJ.a.b", "Bearereyj.a.b"] {
+            let mut map = headers(&[("authorization", value)]);
+            assert!(first(with_tokens().take(&mut map).unwrap()).is_none(), "{value}");
+            assert_eq!(map.len(), 1, "{value}");
+        }
+    }
+
+    #[test]
+    fn our_own_header_carries_tokens_too() {
+        for (value, kind) in [("eyJ.a.b", CredentialKind::Jwt), ("", CredentialKind::SessionId)] {
+            let mut map = headers(&[("x-session", value)]);
+            let credential = first(with_tokens().take(&mut map).unwrap()).unwrap();
+            assert_eq!((credential.kind(), credential.carrier, map.len()), (kind, Carrier::Header, 0));
+        }
+        let mut map = headers(&[("x-session", "eyJ.a.b")]);
+        assert!(id_of(&first(verifier().take(&mut map).unwrap()).unwrap()).is_none());
+    }
+
+    #[test]
+    fn the_routes_kinds_decide_in_their_order_and_carriers_without_one() {
+        use CredentialKind::{Jwt, SessionId};
+        let take = || {
+            let mut map = headers(&[("authorization", "Bearer eyJ.a.b"), ("x-session", "cr_x")]);
+            with_tokens().take(&mut map).unwrap()
+        };
+        for (kinds, decides) in [
+            (None, Some(Jwt)),
+            (Some(vec![SessionId, Jwt]), Some(SessionId)),
+            (Some(vec![Jwt, SessionId]), Some(Jwt)),
+            (Some(vec![CredentialKind::Introspection]), None),
+        ] {
+            let policy = RoutePolicy::new(kinds.clone(), false);
+            let taken = take();
+            let picked = policy.pick(&taken).and_then(|carrier| taken.into_one(carrier));
+            assert_eq!(picked.map(|one| one.kind()), decides, "{kinds:?}");
         }
     }
 

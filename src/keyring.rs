@@ -20,7 +20,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::clock::Time;
-use crate::handle::{Birth, FieldHandle, Handle, UserKey};
+use crate::handle::{Birth, FieldHandle, Handle, TokenKey, UserKey};
 
 pub use error::{Fault, KeyringError, MacError, OpenError};
 pub use file::rotate;
@@ -139,6 +139,11 @@ impl Keyring {
     /// Names a user of an issuer, or of none where no token made the session.
     pub fn user_key(&self, issuer: Option<&str>, user: &str) -> UserKey {
         self.names.user_key(issuer, user)
+    }
+
+    /// Names a token by its id (`jti`), whoever issued it.
+    pub fn token_key(&self, id: &str) -> TokenKey {
+        self.names.token_key(id)
     }
 
     /// Says `fp:` and 64 bits in hexadecimal that are equal for equal values of one field of one session.

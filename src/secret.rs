@@ -26,6 +26,15 @@ impl Secret {
     }
 }
 
+/// In constant time.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other.reveal().as_bytes())
+    }
+}
+
+impl Eq for Secret {}
+
 impl From<String> for Secret {
     fn from(value: String) -> Self {
         Self::new(value)

@@ -17,10 +17,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::handle::{Birth, CommitId, Handle, SecretHash, UserKey};
+use crate::handle::{Birth, CommitId, Handle, SecretHash, TokenKey, UserKey};
 use crate::quota::Quota;
 
 pub use apply::{Applied, apply};
+use apply::{records, remains};
 pub use embedded::{Embedded, OpenError};
 pub use memory::Memory;
 pub use redis::{Redis, Unusable};
@@ -104,8 +105,18 @@ impl Entry {
     pub fn over_at(&self) -> Time {
         match self {
             Self::Living(record) => record.dead_at(),
-            Self::Revoked(tombstone) => tombstone.revoked_at,
+            Self::Revoked(tombstone) => tombstone.over_at.unwrap_or(tombstone.revoked_at),
         }
+    }
+
+    /// What is left under the handle of a session that is over: the revocation that it came after, while that stands.
+    pub fn remains(&self) -> Option<Tombstone> {
+        let Self::Living(record) = self else { return None };
+        let past = record.proof.token()?.after?;
+        let Past { at: revoked_at, until } = past;
+        let recent = VecDeque::new();
+        let over_at = Some(record.dead_at());
+        Some(Tombstone { birth: record.birth, revoked_at, until, over_at, seq: record.seq, yields: true, recent })
     }
 
     /// What the index of users says of it: whose it is and when it was created.
@@ -197,8 +208,50 @@ impl Record {
 pub enum Proof {
     /// By the secret of its id; after a rotation also by the one before, for a while.
     Secret { hash: SecretHash, previous: Option<PreviousSecret> },
-    /// By a token of this issuer and subject.
-    Token { issuer: String, subject: String },
+    /// By tokens that lead to it.
+    Token(TokenProof),
+}
+
+impl Proof {
+    pub fn token(&self) -> Option<&TokenProof> {
+        match self {
+            Self::Token(token) => Some(token),
+            Self::Secret { .. } => None,
+        }
+    }
+}
+
+/// Whose tokens prove a session, and what it remembers of those that came.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenProof {
+    pub issuer: String,
+    pub subject: String,
+    /// When the user had logged in, by the token that made the session; in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<u64>,
+    /// The latest `iat` whose claims were applied or found to change nothing; in seconds.
+    #[serde(default)]
+    pub claims_at: u64,
+    /// Whether its tombstone yields to a later login.
+    #[serde(default)]
+    pub yields: bool,
+    /// The revocation under the same handle that the session came after; older logins do not prove it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Past>,
+}
+
+/// A revocation, and how long it is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    pub at: Time,
+    pub until: Time,
+}
+
+impl Past {
+    /// Whether a login came after it: later in whole seconds, since tokens know no finer time.
+    pub fn is_before(self, login: Option<u64>) -> bool {
+        login.is_some_and(|login| login > self.at.seconds())
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -224,10 +277,27 @@ pub struct Tombstone {
     pub revoked_at: Time,
     /// When it may be forgotten.
     pub until: Time,
+    /// When the last session was over, if it was not this revocation that ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_at: Option<Time>,
     /// The last audit record's number.
     pub seq: u64,
+    /// Whether it makes room for the session of a login that came after it.
+    #[serde(default)]
+    pub yields: bool,
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub recent: VecDeque<Recent>,
+}
+
+impl Tombstone {
+    pub fn past(&self) -> Past {
+        Past { at: self.revoked_at, until: self.until }
+    }
+
+    /// Whether it makes room for a session of that login.
+    pub fn yields_to(&self, login: Option<u64>) -> bool {
+        self.yields && self.past().is_before(login)
+    }
 }
 
 /// A commit that was applied, and what it was answered.
@@ -252,8 +322,11 @@ pub struct Commit {
 /// What a commit does.
 #[derive(Debug, Clone)]
 pub enum Effect {
-    /// Puts a new session where none lives. A tombstone stands in the way, an expired session does not.
+    /// Puts a new session where none lives. A tombstone stands in the way, unless it yields to the session's login,
+    /// which then keeps the time of the revocation; an expired session does not, but for what remains of it.
     Create(Box<Record>),
+    /// Puts a new session in the place of a living one of that birth, which is over with it.
+    Replace(Box<Replace>),
     /// Changes a living session.
     Change(Box<Change>),
     /// Replaces a living session by a tombstone, whatever its revision.
@@ -264,6 +337,16 @@ pub enum Effect {
     ///
     /// No value changes by it: the revision stays, and no writer meets a conflict.
     Reseal { birth: Birth, values: Vec<Resealed> },
+}
+
+/// A session in the place of another.
+#[derive(Debug, Clone)]
+pub struct Replace {
+    /// Of the session that is over.
+    pub birth: Birth,
+    pub record: Record,
+    /// The last audit record of the session that is over.
+    pub ended: Draft,
 }
 
 /// One value, sealed anew.
@@ -286,6 +369,9 @@ pub struct Change {
     pub unset: Vec<Arc<str>>,
     /// Raises the schema version; never lowers it.
     pub schema: Option<u32>,
+    /// The `iat` of the token that the change comes from. Where the session has seen one that is not older, nothing of
+    /// the change is done; with no change beside it, it is noted without an audit record.
+    pub claims_at: Option<u64>,
     /// The user whose session it is from now on, where the change says so.
     pub user: Option<Option<UserKey>>,
     pub rotate: Option<Rotate>,
@@ -362,6 +448,11 @@ pub enum Outcome {
         seq: u64,
         record: Option<String>,
     },
+    /// Put in the place of another, whose last audit record comes before its own first.
+    Replaced {
+        ended: Option<String>,
+        record: String,
+    },
     /// All checks hold and there was nothing to change.
     Unchanged {
         revision: u64,
@@ -422,10 +513,14 @@ pub enum Revoked {
         handle: Handle,
         birth: Birth,
     },
-    /// All of a user's sessions created before that time.
+    /// All of a user's sessions created before that time, and tokens of older logins.
     User {
         user: UserKey,
         not_before: Time,
+    },
+    /// One token.
+    Token {
+        token: TokenKey,
     },
 }
 

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::config::{self, Config, Problems, SessionUse};
 use crate::exchange::{Rooms, preflight};
 use crate::headers::{self, TRACEPARENT, TRACESTATE};
-use crate::identity::{Ambiguous, Carrier, Credential};
+use crate::identity::{Carrier, Credential, Presented, Taken};
 use crate::listener::Arrival;
 use crate::respond::Refusal;
 use crate::route::{Fit, Route, RouteIndex};
@@ -55,8 +55,8 @@ struct Explanation {
     /// The routes whose host and path match, the most specific first.
     candidates: Vec<Candidate>,
     stripped: Vec<Stripped>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    credential: Option<Found>,
+    /// What came, the one that decides first.
+    credentials: Vec<Found>,
     #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<Backend>,
 }
@@ -105,6 +105,8 @@ struct Found {
     well_formed: bool,
     /// Whether the route goes by it.
     decides: bool,
+    /// Whether the backend gets it all the same.
+    forwarded: bool,
 }
 
 /// What the backend is told, and what it may do.
@@ -169,7 +171,7 @@ impl Explained<'_> {
             route: None,
             candidates: Vec::new(),
             stripped: Vec::new(),
-            credential: None,
+            credentials: Vec::new(),
             backend: None,
         };
         let mut head = match args.url.head(&args.method, &args.headers) {
@@ -198,7 +200,7 @@ impl Explained<'_> {
         let peer = self.rooms.trusted.judge(arrival.peer);
         let stripped = self.rooms.context.strip(head, peer, &arrival);
         let clean = head.headers.clone();
-        let credential = self.rooms.verifier.take(&mut head.headers);
+        let taken = self.rooms.verifier.take(&mut head.headers);
         let left = head.headers.clone();
         let mut sent = Parts::clone(head);
         self.rooms.context.forward(&mut sent, &stripped);
@@ -209,21 +211,16 @@ impl Explained<'_> {
         let route = self.rooms.route(head, stripped.fragment)?;
         told.route = Some(self.chosen(route, head));
         told.backend = Some(self.backend(route.index, &left, &sent.headers));
-        told.credential = self.found(route, head, &credential);
-        self.admit(route, head, stripped.upgrade.is_some(), credential)
+        let taken = taken?;
+        self.rooms.verifier.give_back(route.index, &taken, &mut head.headers);
+        told.credentials = self.found(route, head, &taken);
+        self.admit(route, head, stripped.upgrade.is_some(), &taken)
     }
 
     /// What turns a request away before its session is looked for; a missing credential is told of, and no refusal.
-    fn admit(
-        &self,
-        route: &Route,
-        head: &Parts,
-        upgrades: bool,
-        credential: Result<Option<Credential>, Ambiguous>,
-    ) -> Result<(), Refusal> {
-        let credential = credential?;
-        let decides = credential.filter(|_| self.uses_session(route));
-        let by_cookie = decides.as_ref().is_some_and(|credential| credential.carrier == Carrier::Cookie);
+    fn admit(&self, route: &Route, head: &Parts, upgrades: bool, taken: &Taken) -> Result<(), Refusal> {
+        let decides = self.rooms.verifier.pick(route.index, taken).filter(|_| self.uses_session(route));
+        let by_cookie = decides == Some(Carrier::Cookie);
         if preflight(head).is_none() && (by_cookie || self.rooms.permissions.start(route.index).is_some()) {
             self.rooms.origins.check(head, upgrades)?;
         }
@@ -304,18 +301,31 @@ impl Explained<'_> {
         }
     }
 
-    fn found(&self, route: &Route, head: &Parts, found: &Result<Option<Credential>, Ambiguous>) -> Option<Found> {
-        let credential = found.as_ref().ok()?.as_ref()?;
-        Some(Found {
-            kind: "session id",
+    fn found(&self, route: &Route, head: &Parts, taken: &Taken) -> Vec<Found> {
+        let verifier = &self.rooms.verifier;
+        let counts = self.uses_session(route) && preflight(head).is_none();
+        let decides = verifier.pick(route.index, taken).filter(|_| counts);
+        let mut found: Vec<Found> = taken.all().map(|one| self.told(route, one, decides)).collect();
+        found.sort_by_key(|one| !one.decides);
+        found
+    }
+
+    fn told(&self, route: &Route, credential: &Credential, decides: Option<Carrier>) -> Found {
+        Found {
+            kind: match credential.presented {
+                Presented::SessionId(_) => "session id",
+                Presented::Jwt(_) => "JWT",
+                Presented::Opaque(_) => "opaque token",
+            },
             carrier: match credential.carrier {
                 Carrier::Cookie => "cookie",
                 Carrier::Bearer => "bearer",
                 Carrier::Header => "header",
             },
-            well_formed: credential.id.is_some(),
-            decides: self.uses_session(route) && preflight(head).is_none(),
-        })
+            well_formed: !matches!(credential.presented, Presented::SessionId(None)),
+            decides: decides == Some(credential.carrier),
+            forwarded: self.rooms.verifier.gives_back(route.index, credential),
+        }
     }
 
     fn backend(&self, route: RouteIndex, left: &HeaderMap, sent: &HeaderMap) -> Backend {

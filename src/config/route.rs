@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Period, Rate, Size};
+use super::{CredentialKind, Period, Rate, Size};
 
 /// Which requests go where, and what their backend may read and write.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -19,9 +19,9 @@ pub struct Route {
     pub rewrite: Rewrite,
     #[serde(default)]
     pub session: SessionUse,
-    /// Which kinds of credential count; all that is configured by default.
+    /// Which kinds of credential count, the first that came; all that is configured by default.
     #[serde(default)]
-    pub identity: Option<Vec<String>>,
+    pub identity: Option<Vec<CredentialKind>>,
     /// What must hold of the session: field: value, list element, or null for absent.
     #[serde(default)]
     pub require: IndexMap<String, Value>,
@@ -48,6 +48,10 @@ pub struct Route {
     pub on_reject: OnReject,
     #[serde(default)]
     pub on_revoke: OnRevoke,
+    /// Whether a JWT goes on to the backend.
+    #[serde(default)]
+    #[schemars(skip)]
+    pub forward_credential: bool,
     #[serde(default)]
     pub timeouts: RouteTimeouts,
     #[serde(default)]

@@ -8,7 +8,7 @@ use http::request::Parts;
 use crate::config::{self, SessionUse};
 use crate::context::Stripped;
 use crate::handle::{Birth, Handle};
-use crate::identity::{Ambiguous, Carrier, Credential};
+use crate::identity::{Ambiguous, Carrier, Credential, Presented, Taken};
 use crate::limit::PeerAdmitted;
 use crate::respond::Refusal;
 use crate::route::Route;
@@ -22,16 +22,18 @@ impl Exchanges {
     /// Which credential decides on this route, after a page of a foreign origin was turned away.
     pub(super) fn identify(
         &self,
-        head: &Parts,
+        head: &mut Parts,
         (route, policy): (&Route, &Policy),
         stripped: &Stripped,
-        found: Result<Option<Credential>, Ambiguous>,
+        taken: Result<Taken, Ambiguous>,
         course: &mut Course,
     ) -> Result<Option<Credential>, Refusal> {
-        let found = found?;
+        let taken = taken?;
+        self.rooms.verifier.give_back(route.index, &taken, &mut head.headers);
         if policy::preflight(head).is_some() {
             return Ok(None);
         }
+        let found = self.rooms.verifier.decide(route.index, taken);
         course.credential = found.as_ref().map(|credential| credential.carrier);
         let uses = policy.session != SessionUse::None;
         let decides = found.filter(|_| uses);
@@ -66,15 +68,19 @@ impl Exchanges {
     }
 
     pub(super) async fn prove(&self, client: IpAddr, credential: &Credential) -> Result<Session, Refusal> {
+        let id = match &credential.presented {
+            Presented::SessionId(id) => id.as_ref(),
+            Presented::Jwt(_) | Presented::Opaque(_) => None,
+        };
         if let Some(failures) = &self.rooms.failures {
-            failures.admit(client, credential.id.as_ref()).map_err(Refusal::TooManyBad)?;
+            failures.admit(client, id).map_err(Refusal::TooManyBad)?;
         }
-        let proven = match &credential.id {
+        let proven = match id {
             Some(id) => self.sessions.load(id).await.map_err(Refusal::from),
             None => Err(Refusal::BadCredential),
         };
         match (&proven, &self.rooms.failures) {
-            (Ok(_), Some(failures)) => failures.succeeded_with(credential.id.as_ref()),
+            (Ok(_), Some(failures)) => failures.succeeded_with(id),
             (Err(refusal), failures) if is_none_at_all(refusal) => {
                 let reason = Reason { reason: refusal.code().name() };
                 self.metrics.credentials_rejected.get_or_create(&reason).inc();

@@ -7,7 +7,7 @@ use http::request::Parts;
 
 use crate::config::{self, Problems};
 use crate::context::Context;
-use crate::identity::{Failures, Origins, SessionCookie, Verifier};
+use crate::identity::{Failures, Origins, Verifier};
 use crate::limit::Limiter;
 use crate::peer::TrustedProxies;
 use crate::route::{Malformed, Route, RouteError, Table};
@@ -49,12 +49,10 @@ impl Rooms {
         let sound = !own.has_errors();
         problems.append(own);
         let (context, permissions, policies) = rest.filter(|_| sound)?;
-        let carriers = &config.identity.session_id;
-        let cookie = carriers.cookie.as_ref().map(|name| SessionCookie::new(name, &config.cookie));
         let rooms = Self {
             table,
             context: Arc::new(context),
-            verifier: Verifier::new(carriers, cookie),
+            verifier: Verifier::compile(config),
             failures: config.identity.bad_credentials.as_ref().map(Failures::new),
             origins: Origins::new(&config.origins),
             limiter: Limiter::new(&config.routes, config.store.timeout.0),

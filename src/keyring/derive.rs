@@ -11,6 +11,7 @@ pub(super) const MAC: &str = "cloakroom/v1 mac";
 pub(super) const HANDLE: &str = "cloakroom/v1 handle";
 pub(super) const FINGERPRINT: &str = "cloakroom/v1 fingerprint";
 pub(super) const USER: &str = "cloakroom/v1 user";
+pub(super) const TOKEN: &str = "cloakroom/v1 token";
 
 /// Fixed and public: the secrets are uniformly random already, and FIPS builds want a salt that is not empty.
 const SALT: &[u8] = b"cloakroom keyring";

@@ -7,12 +7,13 @@ use aws_lc_rs::hmac;
 use super::KeyringError;
 use super::derive::{self, hmac_key};
 use super::file::KeyBytes;
-use crate::handle::{Birth, FieldHandle, Handle, UserKey};
+use crate::handle::{Birth, FieldHandle, Handle, TokenKey, UserKey};
 
 pub(super) struct NameKeys {
     handle: hmac::Key,
     fingerprint: hmac::Key,
     user: hmac::Key,
+    token: hmac::Key,
 }
 
 impl NameKeys {
@@ -21,6 +22,7 @@ impl NameKeys {
             handle: hmac_key(name, derive::HANDLE)?,
             fingerprint: hmac_key(name, derive::FINGERPRINT)?,
             user: hmac_key(name, derive::USER)?,
+            token: hmac_key(name, derive::TOKEN)?,
         })
     }
 
@@ -43,6 +45,10 @@ impl NameKeys {
         message.0.update(&(name.len() as u64).to_be_bytes());
         message.0.update(name.as_bytes());
         UserKey(message.last(user.as_bytes()))
+    }
+
+    pub(super) fn token_key(&self, id: &str) -> TokenKey {
+        TokenKey(Message::under(&self.token).last(id.as_bytes()))
     }
 
     /// Over the session's handle as it is written, the path and the value, separated by 0x00.

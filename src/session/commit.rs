@@ -15,7 +15,18 @@ impl Sessions {
     pub(super) fn change(&self, base: Base, handle: Handle, deltas: &[Delta]) -> Result<Change, CommitError> {
         let vault = self.vault(handle, base.birth);
         let (set, unset) = delta::writes(deltas, &vault, self.clock.now()).ok_or(CommitError::Crypto)?;
-        Ok(Change { base, if_match: None, set, unset, schema: None, user: None, rotate: None, end: None, growth: None })
+        Ok(Change {
+            base,
+            if_match: None,
+            set,
+            unset,
+            schema: None,
+            claims_at: None,
+            user: None,
+            rotate: None,
+            end: None,
+            growth: None,
+        })
     }
 
     /// Commits what was proposed, in one atomic step with its audit record.

@@ -53,7 +53,7 @@ impl Sessions {
         let birth = birth.unwrap_or(record.birth);
         let until = match record.proof {
             Proof::Secret { .. } => record.ends_at,
-            Proof::Token { .. } => now.plus(self.remember_revoked),
+            Proof::Token(_) => now.plus(self.remember_revoked),
         };
         let id = CommitId::random()?;
         let actor = Actor { user: record.user, ..actor.clone() };
@@ -96,5 +96,6 @@ fn take(revocation: &Revocation, live: &Live, void_before: &VoidBefore) {
             *time = not_before.max(*time);
         }
         Revoked::Session { handle, birth } => live.close(handle, birth),
+        Revoked::Token { .. } => {}
     }
 }

@@ -92,7 +92,7 @@ pub fn verify(records: &[String], entry: Option<&Entry>, keyring: &Keyring, kept
         Some(Entry::Living(record)) => Some(record.seq),
         // A tombstone may stand for longer than the trail is kept.
         Some(Entry::Revoked(tombstone)) => {
-            (kept.now < tombstone.revoked_at.plus(kept.after_end)).then_some(tombstone.seq)
+            (kept.now < tombstone.over_at.unwrap_or(tombstone.revoked_at).plus(kept.after_end)).then_some(tombstone.seq)
         }
         None => None,
     };

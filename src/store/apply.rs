@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Change, Commit, Conflict, Effect, Entry, Outcome, PreviousSecret, Proof, Recent, Record, Resealed, Rotate, Stored,
-    Tombstone,
+    Change, Commit, Conflict, Effect, Entry, Outcome, PreviousSecret, Proof, Recent, Record, Replace, Resealed, Rotate,
+    Stored, Tombstone,
 };
 use crate::clock::Time;
 
@@ -25,13 +25,31 @@ pub struct Applied {
 /// Decides a commit against what stands under its handle.
 ///
 /// An expired session and a tombstone past its time count as absent, so that nothing depends on when the home
-/// sweeps them. A commit that the entry remembers is answered as it was then, before any check.
+/// sweeps them; of a session that came after a revocation, that remains. A commit that the entry remembers is answered
+/// as it was then, before any check.
 pub fn apply(current: Option<&Entry>, commit: &Commit) -> Applied {
-    let current = current.filter(|entry| commit.now < entry.forgotten_at());
+    let remains = current.and_then(|entry| remains(entry, commit.now));
+    let current = remains.as_ref().or(current).filter(|entry| commit.now < entry.forgotten_at());
     if let Some(before) = current.and_then(|entry| entry.recent().iter().find(|recent| recent.id == commit.id)) {
         return unchanged(Outcome::Done { revision: before.revision, seq: before.seq, record: None });
     }
     decide(current, commit).unwrap_or_else(unchanged)
+}
+
+/// The audit records that a home is to append, in their order.
+pub(super) fn records(outcome: &Outcome) -> impl Iterator<Item = &str> {
+    let (ended, record) = match outcome {
+        Outcome::Done { record, .. } => (None, record.as_deref()),
+        Outcome::Replaced { ended, record } => (ended.as_deref(), Some(record.as_str())),
+        _ => (None, None),
+    };
+    ended.into_iter().chain(record)
+}
+
+/// What a home is to keep of an entry that is over.
+pub(super) fn remains(entry: &Entry, now: Time) -> Option<Entry> {
+    let over = entry.forgotten_at() <= now;
+    entry.remains().filter(|tombstone| over && now < tombstone.until).map(Entry::Revoked)
 }
 
 fn unchanged(outcome: Outcome) -> Applied {
@@ -41,9 +59,11 @@ fn unchanged(outcome: Outcome) -> Applied {
 fn decide(current: Option<&Entry>, commit: &Commit) -> Result<Applied, Outcome> {
     match &commit.effect {
         Effect::Create(record) => {
-            vacant(current)?;
-            Ok(recorded(record.as_ref().clone(), None, commit))
+            let mut record = record.as_ref().clone();
+            make_room(current, &mut record)?;
+            Ok(recorded(record, None, commit))
         }
+        Effect::Replace(asked) => replace(living(current)?, asked, commit),
         Effect::Change(asked) => change(living(current)?, asked, commit),
         Effect::Revoke { birth, until } => {
             let record = living(current)?;
@@ -63,12 +83,32 @@ fn decide(current: Option<&Entry>, commit: &Commit) -> Result<Applied, Outcome> 
     }
 }
 
-fn vacant(current: Option<&Entry>) -> Result<(), Outcome> {
-    match current {
-        None => Ok(()),
-        Some(Entry::Living(_)) => Err(Outcome::Exists),
-        Some(Entry::Revoked(_)) => Err(Outcome::Revoked),
+/// A session of a login that came after the revocation which stands here keeps the time of that.
+fn make_room(current: Option<&Entry>, record: &mut Record) -> Result<(), Outcome> {
+    match (current, &mut record.proof) {
+        (None, _) => Ok(()),
+        (Some(Entry::Living(_)), _) => Err(Outcome::Exists),
+        (Some(Entry::Revoked(tombstone)), Proof::Token(token)) if tombstone.yields_to(token.login) => {
+            token.after = Some(tombstone.past());
+            Ok(())
+        }
+        (Some(Entry::Revoked(_)), _) => Err(Outcome::Revoked),
     }
+}
+
+/// The session that comes in another's place keeps the revocation that that one came after.
+fn replace(current: &Record, asked: &Replace, commit: &Commit) -> Result<Applied, Outcome> {
+    same_birth(current, &asked.birth)?;
+    let ended = asked.ended.complete(current.seq.saturating_add(1), current.revision);
+    let mut record = asked.record.clone();
+    if let (Proof::Token(token), Some(before)) = (&mut record.proof, current.proof.token()) {
+        token.after = before.after;
+    }
+    record.recent = current.recent.clone();
+    let record = asked_for(record, commit);
+    let created = commit.record.complete(record.seq, record.revision);
+    let outcome = Outcome::Replaced { ended: Some(ended), record: created };
+    Ok(Applied { outcome, entry: Some(Entry::Living(record)) })
 }
 
 fn living(current: Option<&Entry>) -> Result<&Record, Outcome> {
@@ -85,16 +125,20 @@ fn same_birth(record: &Record, birth: &crate::handle::Birth) -> Result<(), Outco
 
 fn change(record: &Record, asked: &Change, commit: &Commit) -> Result<Applied, Outcome> {
     same_birth(record, &asked.base.birth)?;
+    if is_stale(record, asked) {
+        return Ok(unchanged(Outcome::Unchanged { revision: record.revision }));
+    }
     matches_revision(record, asked)?;
     merges(record, asked)?;
     if let Some(rotate) = &asked.rotate {
         replaces_current(record, rotate)?;
     }
     if !has_effect(record, asked) {
-        return Ok(unchanged(Outcome::Unchanged { revision: record.revision }));
+        return Ok(noted(record, asked));
     }
     let size = size_after(record, asked)?;
     let mut record = next(record);
+    note_claims(&mut record, asked);
     record.size = size;
     write_fields(&mut record, asked);
     record.schema = record.schema.max(asked.schema.unwrap_or(0));
@@ -106,6 +150,29 @@ fn change(record: &Record, asked: &Change, commit: &Commit) -> Result<Applied, O
         record.proof = Proof::Secret { hash: rotate.next, previous };
     }
     Ok(recorded(record, asked.end, commit))
+}
+
+/// Whether it comes from a token that is not younger than one whose claims were applied.
+fn is_stale(record: &Record, asked: &Change) -> bool {
+    let applied = record.proof.token().map(|token| token.claims_at);
+    asked.claims_at.zip(applied).is_some_and(|(asked, applied)| asked <= applied)
+}
+
+fn note_claims(record: &mut Record, asked: &Change) {
+    if let (Proof::Token(token), Some(at)) = (&mut record.proof, asked.claims_at) {
+        token.claims_at = at;
+    }
+}
+
+/// Nothing to change; that a token's claims were looked at is no change, and is noted all the same.
+fn noted(record: &Record, asked: &Change) -> Applied {
+    let outcome = Outcome::Unchanged { revision: record.revision };
+    if asked.claims_at.is_none() || record.proof.token().is_none() {
+        return unchanged(outcome);
+    }
+    let mut record = record.clone();
+    note_claims(&mut record, asked);
+    Applied { outcome, entry: Some(Entry::Living(record)) }
 }
 
 /// `If-Match` names the revision before the exchange's own head was committed, since that is all its writer saw.
@@ -130,7 +197,7 @@ fn merges(record: &Record, asked: &Change) -> Result<(), Outcome> {
 fn replaces_current(record: &Record, rotate: &Rotate) -> Result<(), Outcome> {
     match &record.proof {
         Proof::Secret { hash, .. } if *hash == rotate.current => Ok(()),
-        Proof::Secret { .. } | Proof::Token { .. } => Err(Outcome::SecretChanged),
+        Proof::Secret { .. } | Proof::Token(_) => Err(Outcome::SecretChanged),
     }
 }
 
@@ -192,19 +259,32 @@ fn next(record: &Record) -> Record {
     record
 }
 
-/// Completes the audit record, remembers the commit, and puts a tombstone in the record's place where it ends.
-fn recorded(mut record: Record, end: Option<Time>, commit: &Commit) -> Applied {
+/// Remembers the commit.
+fn asked_for(mut record: Record, commit: &Commit) -> Record {
     let (revision, seq) = (record.revision, record.seq);
     while record.recent.len() >= REMEMBERED {
         record.recent.pop_front();
     }
     record.recent.push_back(Recent { id: commit.id, revision, seq });
+    record
+}
+
+/// Completes the audit record, remembers the commit, and puts a tombstone in the record's place where it ends.
+fn recorded(record: Record, end: Option<Time>, commit: &Commit) -> Applied {
+    let record = asked_for(record, commit);
+    let (revision, seq) = (record.revision, record.seq);
     let outcome = Outcome::Done { revision, seq, record: Some(commit.record.complete(seq, revision)) };
     let entry = match end {
         None => Entry::Living(record),
-        Some(until) => {
-            Entry::Revoked(Tombstone { birth: record.birth, revoked_at: commit.now, until, seq, recent: record.recent })
-        }
+        Some(until) => Entry::Revoked(Tombstone {
+            birth: record.birth,
+            revoked_at: commit.now,
+            until,
+            over_at: None,
+            seq,
+            yields: record.proof.token().is_some_and(|token| token.yields),
+            recent: record.recent,
+        }),
     };
     Applied { outcome, entry: Some(entry) }
 }

@@ -6,7 +6,7 @@ use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, Trail, TrailBounds, apply};
+use super::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, Trail, TrailBounds, apply, records, remains};
 use crate::clock::Time;
 use crate::handle::{Birth, Handle, UserKey};
 
@@ -109,8 +109,8 @@ impl State {
     fn commit(&mut self, commit: &Commit) -> Outcome {
         self.sweep(commit.now);
         let applied = apply(self.entries.get(&commit.handle).map(Arc::as_ref), commit);
-        if let Outcome::Done { record: Some(record), .. } = &applied.outcome {
-            self.trails.entry(commit.handle).or_default().append(record.clone(), self.bounds.keep);
+        for record in records(&applied.outcome) {
+            self.trails.entry(commit.handle).or_default().append(record.to_owned(), self.bounds.keep);
         }
         if let Some(entry) = applied.entry {
             self.put(commit.handle, Arc::new(entry));
@@ -167,8 +167,12 @@ impl State {
         }
         let mut room = SWEEP_MOST;
         while let Some(handle) = due(&self.expiry, now, &mut room) {
-            let over_at = self.remove(handle).map(|entry| entry.over_at());
-            self.end_trail(handle, over_at);
+            let gone = self.remove(handle);
+            self.end_trail(handle, gone.as_ref().map(|entry| entry.over_at()));
+            if let Some(rest) = gone.and_then(|entry| remains(&entry, now)) {
+                self.expiry.insert((rest.forgotten_at(), handle));
+                self.entries.insert(handle, Arc::new(rest));
+            }
         }
         while let Some(handle) = due(&self.trail_expiry, now, &mut room) {
             self.end_trail(handle, None);

@@ -5,6 +5,7 @@ mod file;
 pub mod fixture;
 mod model;
 mod sweep;
+mod token;
 
 use self::fixture::Home;
 
@@ -73,6 +74,20 @@ macro_rules! contract {
             one_writer_wins_each_revision
             feed_lists_what_stands_oldest_first
             handles_are_listed_in_pages
+        }
+        run! { token in $home;
+            session_of_a_token_reads_back
+            tombstone_yields_to_a_later_login_where_it_may
+            tombstone_that_may_not_never_yields
+            change_that_ends_a_session_leaves_a_tombstone_that_yields
+            revocation_outlives_the_session_that_came_after_it
+            session_is_replaced_in_its_place
+            replacement_keeps_the_revocation_before_it
+            only_a_living_session_of_that_birth_is_replaced
+            replacement_asked_for_again_is_answered_as_before
+            claims_of_a_later_token_alone_are_applied
+            claims_that_change_nothing_are_noted_without_a_record
+            session_of_a_secret_knows_no_claims
         }
     };
 }

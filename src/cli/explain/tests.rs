@@ -131,14 +131,14 @@ fn a_credential_is_told_by_kind_and_carrier_and_never_by_value() {
     let id = crate::handle::SessionId::random().unwrap().reveal().to_string();
     let bearer = format!("Authorization: Bearer {id}");
     let told = explain(&["GET", "/chat", "-H", &bearer]);
-    let found = told.credential.as_ref().unwrap();
+    let found = told.credentials.first().unwrap();
     assert_eq!((found.carrier, found.well_formed, found.decides), ("bearer", true, true));
     let json = serde_json::to_string(&told).unwrap();
     assert!(!format!("{json}{}", text(&told)).contains(&id[3..]));
-    let found = explain(&["GET", "/login", "-H", &bearer]).credential.unwrap();
+    let found = explain(&["GET", "/login", "-H", &bearer]).credentials.remove(0);
     assert!(!found.decides);
-    assert!(!explain(&["GET", "/chat", "-H", "Authorization: Bearer cr_x"]).credential.unwrap().well_formed);
-    assert!(explain(&["GET", "/chat", "-H", "Authorization: Bearer sk-x"]).credential.is_none());
+    assert!(!explain(&["GET", "/chat", "-H", "Authorization: Bearer cr_x"]).credentials[0].well_formed);
+    assert!(explain(&["GET", "/chat", "-H", "Authorization: Bearer sk-x"]).credentials.is_empty());
     assert!(text(&explain(&["GET", "/chat"])).contains("none came: 401"));
 }
 

@@ -50,7 +50,7 @@ pub fn put(out: &mut impl Write, told: &Explanation) -> io::Result<()> {
     }
     stripped(out, &told.stripped)?;
     if let Some(route) = &told.route {
-        credential(out, told.credential.as_ref(), route)?;
+        credentials(out, &told.credentials, route)?;
     }
     match (&told.backend, &told.route, &told.refused) {
         (Some(told), Some(route), None) => backend(out, told, route),
@@ -92,22 +92,25 @@ fn stripped(out: &mut impl Write, stripped: &[Stripped]) -> io::Result<()> {
     Ok(())
 }
 
-fn credential(out: &mut impl Write, found: Option<&Found>, route: &Chosen) -> io::Result<()> {
+fn credentials(out: &mut impl Write, found: &[Found], route: &Chosen) -> io::Result<()> {
     title(out, "credential")?;
     let without = match route.without_session() {
         Some(status) => format!("{status}"),
         None => "the request passes without a session".to_owned(),
     };
-    match found {
-        None => writeln!(out, "  none came: {without}"),
-        Some(found) if !found.decides => writeln!(out, "  {} ({}): it decides nothing here", found.kind, found.carrier),
-        Some(found) if !found.well_formed => {
-            writeln!(out, "  {} ({}), malformed: {without}", found.kind, found.carrier)
-        }
-        Some(found) => {
-            writeln!(out, "  {} ({}) decides; unless it proves a session: {without}", found.kind, found.carrier)
-        }
+    if !found.iter().any(|one| one.decides) {
+        let none = if found.is_empty() { "none came" } else { "none that decides came" };
+        writeln!(out, "  {none}: {without}")?;
     }
+    found.iter().try_for_each(|one| {
+        let verdict = match one {
+            Found { decides: false, .. } => "it decides nothing here".to_owned(),
+            Found { well_formed: false, .. } => format!("malformed: {without}"),
+            _ => format!("it decides; unless it proves a session: {without}"),
+        };
+        let forwarded = if one.forwarded { "; the backend gets it" } else { "" };
+        writeln!(out, "  {} ({}): {verdict}{forwarded}", one.kind, one.carrier)
+    })
 }
 
 fn backend(out: &mut impl Write, told: &Backend, route: &Chosen) -> io::Result<()> {

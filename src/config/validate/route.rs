@@ -26,7 +26,7 @@ pub(super) fn validate(config: &Config, problems: &mut Problems) {
         alike.push((index, &route.matches.methods));
         matches(&format!("{base}/match"), &route.matches, problems);
         upstream(&base, route, problems);
-        session(&base, route, problems);
+        session(&base, route, config, problems);
         start(&base, route, config, problems);
         headers(&format!("{base}/headers"), route, problems);
         bounds(&base, route, problems);
@@ -139,14 +139,15 @@ fn upstream(base: &str, route: &Route, problems: &mut Problems) {
     }
 }
 
-fn session(base: &str, route: &Route, problems: &mut Problems) {
+fn session(base: &str, route: &Route, config: &Config, problems: &mut Problems) {
     let kinds = route.identity.as_deref().unwrap_or_default();
     for (index, kind) in kinds.iter().enumerate() {
-        if kind != "session_id" {
-            let help = "the kind that is known is `session_id`";
-            problems.error_with_help(format!("{base}/identity/{index}"), "no credential is of this kind", help);
-        } else if kinds.iter().take(index).any(|k| k == kind) {
-            problems.error(format!("{base}/identity/{index}"), "this kind is in the list already");
+        let path = format!("{base}/identity/{index}");
+        if kinds.iter().take(index).any(|k| k == kind) {
+            problems.error(path, "this kind is in the list already");
+        } else if !config.identity.has(*kind) {
+            let help = format!("configure it in `identity.{}`", kind.word());
+            problems.error_with_help(path, "no credential of this kind is configured", help);
         }
     }
     if route.session != SessionUse::None {

@@ -10,7 +10,7 @@ use super::table::{self, Kept};
 use super::touch::{Touch, Touches};
 use crate::clock::Time;
 use crate::handle::{Handle, UserKey};
-use crate::store::{Commit, Entry, Outcome, Revocation, StoreError, TrailBounds, apply};
+use crate::store::{Commit, Entry, Outcome, Revocation, StoreError, TrailBounds, apply, records, remains};
 
 /// Entries, and revocations, that one sweep removes at most, so that commits beside it wait some milliseconds.
 const SWEEP_ENTRIES: usize = 256;
@@ -99,7 +99,7 @@ impl<'t> Batch<'t> {
             held.entry = Some(Arc::new(entry));
             held.changed = true;
         }
-        if let Outcome::Done { record: Some(record), .. } = &applied.outcome {
+        for record in records(&applied.outcome) {
             self.append(commit.handle, record)?;
         }
         Ok(applied.outcome)
@@ -218,7 +218,7 @@ impl<'t> Batch<'t> {
             // written with its new place in the index.
             Ok(held) if held.entry.as_ref().is_some_and(|entry| now < entry.forgotten_at()) => {}
             Ok(held) => {
-                held.entry = None;
+                held.entry = held.entry.as_ref().and_then(|entry| remains(entry, now)).map(Arc::new);
                 held.changed = true;
             }
             // Its time is over by the index; what it was can no longer be told.

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::table::Kept;
 use super::*;
 use crate::handle::CommitId;
-use crate::store::{Draft, Effect, Proof, Record};
+use crate::store::{Draft, Effect, Proof, Record, TokenProof};
 
 const HEALTHY: u8 = 0;
 const FAILS_ONCE: u8 = 1;
@@ -123,7 +123,7 @@ fn record(now: Time) -> Record {
         revision: 1,
         seq: 1,
         size: None,
-        proof: Proof::Token { issuer: "issuer".into(), subject: "subject".into() },
+        proof: Proof::Token(TokenProof { issuer: "issuer".into(), subject: "subject".into(), ..TokenProof::default() }),
         user: None,
         created_at: now,
         last_active: now,

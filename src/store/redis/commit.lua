@@ -1,8 +1,9 @@
 -- Decides one commit and writes it with its audit record, all or nothing: the rules of `store::apply`, in order.
 --
--- KEYS: the session's hash, its trail. ARGV: the commit as JSON. Time is the caller's, never the server's.
+-- KEYS: the session's hash, its trail, what outlives a session that came after a revocation. ARGV: the commit as JSON.
+-- Time is the caller's, never the server's.
 -- Numbers are doubles here, exact for every time and count there will be; what is only kept stays text.
-local session, trail = KEYS[1], KEYS[2]
+local session, trail, past = KEYS[1], KEYS[2], KEYS[3]
 local c = cjson.decode(ARGV[1])
 
 local flat = redis.call('HGETALL', session)
@@ -39,6 +40,17 @@ if #flat > 0 then
   end
 end
 
+-- The revocation that stands here: a tombstone's, or what a session that is over has left of one before it.
+local revoked_at, stands_to, yields
+if revoked then
+  revoked_at, stands_to, yields = h['@revoked_at'], h['@until'], h['@yields']
+elseif not living then
+  local left = redis.call('HMGET', past, 'revoked_at', 'until')
+  revoked_at, stands_to, yields = left[1], left[2], true
+  revoked = revoked_at and stands_to and c.now < tonumber(stands_to)
+  if revoked then h = {} end
+end
+
 local user = living and h['@user'] or ''
 
 -- A commit that was applied is answered as it was then, before any check.
@@ -48,9 +60,14 @@ if living or revoked then
   end
 end
 
+local after
 if c.effect == 'create' then
   if living then return {'exists'} end
-  if revoked then return {'revoked'} end
+  if revoked then
+    local later = c.login and c.login > math.floor(tonumber(revoked_at) / 1000)
+    if not (yields and later) then return {'revoked'} end
+    after = {revoked_at, stands_to}
+  end
 else
   if revoked then return {'revoked'} end
   if not living then return {'not-found'} end
@@ -59,11 +76,15 @@ end
 
 local revision, seq = c.revision, c.seq
 local writes_fields, size = false, nil
-if c.effect ~= 'create' then
+local begins = c.effect == 'create' or c.effect == 'replace'
+if not begins then
   revision, seq = number('@revision'), number('@seq') + 1
 end
 
 if c.effect == 'change' then
+  -- Claims of a token that is not younger than one before are not applied.
+  local claims_at = c.claims_at and h['@issuer'] and c.claims_at
+  if claims_at and claims_at <= (number('@claims_at') or 0) then return {'unchanged', text(revision)} end
   -- `If-Match` names the revision before the exchange's own head was committed.
   local only_own_since = c.own == revision and revision - 1 == c.if_match
   if c.if_match and c.if_match ~= revision and not only_own_since then return {'conflict', 'revision'} end
@@ -81,7 +102,10 @@ if c.effect == 'change' then
   writes_fields = #c.set + #c.unset > 0
   local raises = c.schema and c.schema > number('@schema')
   local moves = c.user and c.user ~= user
-  if not (writes_fields or raises or moves or c.rotate or c.stands_until) then return {'unchanged', text(revision)} end
+  if not (writes_fields or raises or moves or c.rotate or c.stands_until) then
+    if claims_at then redis.call('HSET', session, '@claims_at', text(claims_at)) end
+    return {'unchanged', text(revision)}
+  end
   if c.growth then
     local g = c.growth
     size = (revision ~= g.at and number('@size') or g.from) + g.to - g.from
@@ -102,14 +126,29 @@ if newest[1] then
 else
   redis.call('DEL', trail)
 end
-local record = c.draft .. ',"seq":' .. text(seq) .. ',"revision":' .. text(revision) .. '}'
-redis.call('XADD', trail, 'MAXLEN', '=', c.keep, text(position) .. '-0', 'record', record)
+local function append(draft, seq, revision)
+  local record = draft .. ',"seq":' .. text(seq) .. ',"revision":' .. text(revision) .. '}'
+  redis.call('XADD', trail, 'MAXLEN', '=', c.keep, text(position) .. '-0', 'record', record)
+  position = position + 1
+end
+local was_revision, was_seq, was_birth = number('@revision'), number('@seq'), h['@birth']
+if c.effect == 'replace' then
+  was_seq = was_seq + 1
+  append(c.ended, was_seq, was_revision)
+  after = h['@after'] and {h['@after'], h['@after_until']}
+end
+append(c.draft, seq, revision)
 
 local recent = {}
-if c.effect == 'create' then
+if begins then
   redis.call('DEL', session)
   for i = 1, #c.hash, 2 do redis.call('HSET', session, c.hash[i], c.hash[i + 1]) end
-else
+  if after then
+    redis.call('HSET', session, '@after', after[1], '@after_until', after[2])
+    redis.call('HSET', past, 'revoked_at', after[1], 'until', after[2])
+  end
+end
+if c.effect ~= 'create' then
   for one in string.gmatch(h['@recent'] or '', '%S+') do recent[#recent + 1] = one end
 end
 while #recent >= c.remember do table.remove(recent, 1) end
@@ -125,14 +164,16 @@ if c.stands_until then
   redis.call('DEL', session)
   redis.call('HSET', session, '@birth', h['@birth'], '@revoked_at', text(c.now), '@until', c.stands_until,
     '@seq', text(seq), '@recent', recent)
+  if h['@yields'] then redis.call('HSET', session, '@yields', '1') end
   stands(session, tonumber(c.stands_until) - c.now)
   stands(trail, c.retain)
-  return {'done', text(revision), text(seq), h['@birth'], user, '', ''}
+  return {'done', text(revision), text(seq), h['@birth'], user, '', h['@ends_at']}
 end
 
 local now_user = user
-if c.effect == 'create' then
+if begins then
   now_user = c.user
+  if after then stands(past, tonumber(after[2]) - c.now) end
 elseif c.effect == 'change' then
   for _, path in ipairs(c.unset) do
     redis.call('HDEL', session, path)
@@ -142,6 +183,7 @@ elseif c.effect == 'change' then
     redis.call('HSET', session, field[1], field[2], '@revision:' .. field[1], text(revision))
   end
   if c.schema and c.schema > number('@schema') then redis.call('HSET', session, '@schema', text(c.schema)) end
+  if c.claims_at and h['@issuer'] then redis.call('HSET', session, '@claims_at', text(c.claims_at)) end
   if c.user then
     now_user = c.user
     if c.user == '' then redis.call('HDEL', session, '@user') else redis.call('HSET', session, '@user', c.user) end
@@ -164,4 +206,7 @@ local times = redis.call('HMGET', session, '@last_active', '@idle', '@touch_inte
 local dead_at = math.min(tonumber(times[1]) + tonumber(times[2]) + tonumber(times[3]), tonumber(times[4]))
 stands(session, dead_at - c.now)
 stands(trail, dead_at - c.now + c.retain)
+if c.effect == 'replace' then
+  return {'replaced', text(seq), text(was_revision), text(was_seq), was_birth, user, now_user, times[4]}
+end
 return {'done', text(revision), text(seq), times[5], user, now_user, times[4]}

@@ -10,7 +10,7 @@ use serde::de::value::{Error, StrDeserializer};
 
 use crate::clock::Time;
 use crate::handle::{Birth, CommitId, Handle, SecretHash, UserKey};
-use crate::store::{Entry, PreviousSecret, Proof, Recent, Record, Stored, Tombstone};
+use crate::store::{Entry, Past, PreviousSecret, Proof, Recent, Record, Stored, TokenProof, Tombstone};
 
 const BIRTH: &str = "@birth";
 const SCHEMA: &str = "@schema";
@@ -22,6 +22,11 @@ const PREVIOUS: &str = "@previous";
 const PREVIOUS_UNTIL: &str = "@previous_until";
 const ISSUER: &str = "@issuer";
 const SUBJECT: &str = "@subject";
+const LOGIN: &str = "@login";
+const CLAIMS_AT: &str = "@claims_at";
+const YIELDS: &str = "@yields";
+const AFTER: &str = "@after";
+const AFTER_UNTIL: &str = "@after_until";
 const USER: &str = "@user";
 const CREATED_AT: &str = "@created_at";
 const LAST_ACTIVE: &str = "@last_active";
@@ -50,6 +55,11 @@ impl Keys {
     /// In the same slot as the session.
     pub fn trail(&self, handle: Handle) -> String {
         format!("{}:audit:{{{handle}}}", self.0)
+    }
+
+    /// What outlives a session that came after a revocation; in the same slot.
+    pub fn past(&self, handle: Handle) -> String {
+        format!("{}:revoked:{{{handle}}}", self.0)
     }
 
     pub fn user(&self, user: UserKey) -> String {
@@ -102,10 +112,7 @@ pub(super) fn encode(record: &Record) -> Vec<String> {
                 pairs.put(PREVIOUS_UNTIL, before.until.0);
             }
         }
-        Proof::Token { issuer, subject } => {
-            pairs.put(ISSUER, issuer);
-            pairs.put(SUBJECT, subject);
-        }
+        Proof::Token(token) => pairs.put_token(token),
     }
     if let Some(user) = record.user {
         pairs.put(USER, user);
@@ -126,6 +133,22 @@ struct Pairs(Vec<String>);
 impl Pairs {
     fn put(&mut self, name: &str, value: impl ToString) {
         self.0.extend([name.to_owned(), value.to_string()]);
+    }
+
+    fn put_token(&mut self, token: &TokenProof) {
+        self.put(ISSUER, &token.issuer);
+        self.put(SUBJECT, &token.subject);
+        self.put(CLAIMS_AT, token.claims_at);
+        if let Some(login) = token.login {
+            self.put(LOGIN, login);
+        }
+        if token.yields {
+            self.put(YIELDS, 1);
+        }
+        if let Some(past) = token.after {
+            self.put(AFTER, past.at.0);
+            self.put(AFTER_UNTIL, past.until.0);
+        }
     }
 }
 
@@ -148,6 +171,8 @@ fn tombstone(hash: &Hash) -> Option<Tombstone> {
         birth: Birth::parse(hash.text(BIRTH)?)?,
         revoked_at: hash.time(REVOKED_AT)?,
         until: hash.time(UNTIL)?,
+        over_at: None,
+        yields: hash.0.contains_key(YIELDS),
         seq: hash.number(SEQ)?,
         recent: hash.recent()?,
     })
@@ -201,13 +226,28 @@ impl Hash {
 
     fn proof(&self) -> Option<Proof> {
         if let (Some(issuer), Some(subject)) = (self.text(ISSUER), self.text(SUBJECT)) {
-            return Some(Proof::Token { issuer: issuer.to_owned(), subject: subject.to_owned() });
+            return self.token(issuer, subject).map(Proof::Token);
         }
         let previous = match self.text(PREVIOUS) {
             Some(_) => Some(PreviousSecret { hash: self.secret(PREVIOUS)?, until: self.time(PREVIOUS_UNTIL)? }),
             None => None,
         };
         Some(Proof::Secret { hash: self.secret(SECRET)?, previous })
+    }
+
+    fn token(&self, issuer: &str, subject: &str) -> Option<TokenProof> {
+        let after = match self.text(AFTER) {
+            Some(_) => Some(Past { at: self.time(AFTER)?, until: self.time(AFTER_UNTIL)? }),
+            None => None,
+        };
+        Some(TokenProof {
+            issuer: issuer.to_owned(),
+            subject: subject.to_owned(),
+            login: self.text(LOGIN).map_or(Some(None), |text| text.parse().ok().map(Some))?,
+            claims_at: self.text(CLAIMS_AT).map_or(Some(0), |text| text.parse().ok())?,
+            yields: self.0.contains_key(YIELDS),
+            after,
+        })
     }
 
     fn recent(&self) -> Option<VecDeque<Recent>> {

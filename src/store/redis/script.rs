@@ -9,7 +9,7 @@ use super::layout;
 use crate::clock::Time;
 use crate::handle::{Birth, CommitId, SecretHash, UserKey};
 use crate::store::apply::REMEMBERED;
-use crate::store::{Change, Commit, Effect, Growth, Resealed, TrailBounds};
+use crate::store::{Change, Commit, Effect, Growth, Record, Replace, Resealed, TrailBounds};
 
 /// A script, called by its digest.
 pub(super) struct Script {
@@ -87,9 +87,22 @@ struct Asked<'a> {
 #[serde(untagged)]
 enum Detail<'a> {
     None {},
-    Create { hash: Vec<String>, revision: u64, seq: u64, user: String },
+    Create(Box<CreateAsked<'a>>),
     Change(Box<ChangeAsked<'a>>),
     Reseal { values: Vec<[&'a str; 3]> },
+}
+
+#[derive(Serialize)]
+struct CreateAsked<'a> {
+    hash: Vec<String>,
+    revision: u64,
+    seq: u64,
+    user: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    login: Option<u64>,
+    /// The last record of the session in whose place this one comes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -103,6 +116,8 @@ struct ChangeAsked<'a> {
     unset: &'a [Arc<str>],
     #[serde(skip_serializing_if = "Option::is_none")]
     schema: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claims_at: Option<u64>,
     /// Nobody, if empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
@@ -139,9 +154,10 @@ pub(super) fn asked(commit: &Commit, bounds: TrailBounds) -> Option<String> {
 
 fn parts(effect: &Effect) -> (&'static str, Option<Birth>, Option<Time>, Detail<'_>) {
     match effect {
-        Effect::Create(record) => {
-            let (hash, user) = (layout::encode(record), user_text(record.user));
-            ("create", None, None, Detail::Create { hash, revision: record.revision, seq: record.seq, user })
+        Effect::Create(record) => ("create", None, None, create_asked(record, None)),
+        Effect::Replace(asked) => {
+            let Replace { birth, record, ended } = &**asked;
+            ("replace", Some(*birth), None, create_asked(record, Some(&ended.0)))
         }
         Effect::Change(change) => ("change", Some(change.base.birth), change.end, change_asked(change)),
         Effect::Revoke { birth, until } => ("revoke", *birth, Some(*until), Detail::None {}),
@@ -150,6 +166,17 @@ fn parts(effect: &Effect) -> (&'static str, Option<Birth>, Option<Time>, Detail<
             ("reseal", Some(*birth), None, Detail::Reseal { values: values.iter().map(resealed).collect() })
         }
     }
+}
+
+fn create_asked<'a>(record: &Record, ended: Option<&'a str>) -> Detail<'a> {
+    Detail::Create(Box::new(CreateAsked {
+        hash: layout::encode(record),
+        revision: record.revision,
+        seq: record.seq,
+        user: user_text(record.user),
+        login: record.proof.token().and_then(|token| token.login),
+        ended,
+    }))
 }
 
 fn resealed(value: &Resealed) -> [&str; 3] {
@@ -169,6 +196,7 @@ fn change_asked(change: &Change) -> Detail<'_> {
         set: &change.set,
         unset: &change.unset,
         schema: change.schema,
+        claims_at: change.claims_at,
         user: change.user.map(user_text),
         rotate,
         growth: change.growth,

@@ -27,8 +27,8 @@ impl Core {
         let (handle, deadline) = (commit.handle, self.deadline());
         let unwritable = || StoreError::Unavailable("a commit could not be written as JSON".into());
         let asked = script::asked(&commit, self.bounds).ok_or_else(unwritable)?;
-        let keys = [self.keys.session(handle), self.keys.trail(handle)];
-        let call = self.scripts.commit.call(&[&keys[0], &keys[1]], &[&asked]);
+        let keys = [self.keys.session(handle), self.keys.trail(handle), self.keys.past(handle)];
+        let call = self.scripts.commit.call(&[&keys[0], &keys[1], &keys[2]], &[&asked]);
         let answer = self.writes.call(&call, deadline).await;
         // What is kept is older than the answer. Where that is lost, the server tells the reads' line of the change.
         if answer.is_ok() {
@@ -59,6 +59,15 @@ impl Core {
                 let record = (done == "done" || was_lost).then(|| commit.record.complete(seq, revision));
                 Ok(Outcome::Done { revision, seq, record })
             }
+            ["replaced", seq, was_revision, was_seq, was_birth, was, is, ends_at] => {
+                let (seq, was_revision, was_seq) = (number(seq)?, number(was_revision)?, number(was_seq)?);
+                self.follow_up(commit, (was_birth, was, is, ends_at), deadline).await?;
+                let ended = match &commit.effect {
+                    Effect::Replace(asked) => Some(asked.ended.complete(was_seq, was_revision)),
+                    _ => None,
+                };
+                Ok(Outcome::Replaced { ended, record: commit.record.complete(seq, 1) })
+            }
             ["unchanged", revision] => Ok(Outcome::Unchanged { revision: number(revision)? }),
             ["conflict", "birth"] => Ok(Outcome::Conflict(Conflict::Birth)),
             ["conflict", "revision"] => Ok(Outcome::Conflict(Conflict::Revision)),
@@ -80,11 +89,11 @@ impl Core {
         (birth, was, is, ends_at): (&str, &str, &str, &str),
         deadline: Instant,
     ) -> Result<(), StoreError> {
-        if let (Some(until), Some(birth)) = (ends(&commit.effect), Birth::parse(birth)) {
+        if let Some((birth, until)) = over(&commit.effect, birth, ends_at) {
             let of = Revoked::Session { handle: commit.handle, birth };
             self.announce(Revocation { of, until }, deadline).await?;
         }
-        let moves = was != is || matches!(commit.effect, Effect::Create(_));
+        let moves = was != is || matches!(commit.effect, Effect::Create(_) | Effect::Replace(_));
         if moves && let Err(error) = self.list(commit, (was, is, ends_at), deadline).await {
             // The index only lists, and is put right when it is used.
             tracing::warn!(target: "cloakroom::store", session = %commit.handle, %error, "the index of users lags");
@@ -164,13 +173,16 @@ impl Core {
     }
 }
 
-/// Until when the tombstone stands that a commit leaves, if it does.
-fn ends(effect: &Effect) -> Option<Time> {
-    match effect {
-        Effect::Change(change) => change.end,
-        Effect::Revoke { until, .. } => Some(*until),
-        Effect::Create(_) | Effect::Note { .. } | Effect::Reseal { .. } => None,
-    }
+/// The session that a commit ends, if it does, and how long others are told of that: past its absolute expiry nobody
+/// takes it for living.
+fn over(effect: &Effect, birth: &str, ends_at: &str) -> Option<(Birth, Time)> {
+    let (birth, stands) = match effect {
+        Effect::Change(change) => (Birth::parse(birth)?, change.end?),
+        Effect::Revoke { until, .. } => (Birth::parse(birth)?, *until),
+        Effect::Replace(asked) => (asked.birth, asked.record.ends_at),
+        Effect::Create(_) | Effect::Note { .. } | Effect::Reseal { .. } => return None,
+    };
+    Some((birth, ends_at.parse().map_or(stands, Time)))
 }
 
 fn number(text: &str) -> Result<u64, StoreError> {

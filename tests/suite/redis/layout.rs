@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use cloakroom::handle::Handle;
-use cloakroom::store::{Change, Effect, Outcome, Record, StoreError};
+use cloakroom::store::{Change, Effect, Outcome, Proof, Record, StoreError, TokenProof};
 
 use super::*;
 use crate::store::fixture::*;
@@ -65,6 +65,28 @@ async fn expired_session_is_gone_from_the_server() {
     until("expiry", async || raw.say::<u64>(&format!("EXISTS {env}:sessions:{{{}}}", session.handle)) == 0).await;
     assert!(home.entry(session.handle).await.is_none());
     assert_eq!(session.set(1, "a", "1").await, Outcome::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revocation_stands_when_the_session_after_it_is_gone_from_the_server() {
+    let (home, _, server, env) = two().await;
+    let of = |login: Option<u64>| {
+        let token = TokenProof { yields: true, login, ..TokenProof::default() };
+        create(Record { proof: Proof::Token(token), ..record(home.now()) })
+    };
+    let session = home.session().await;
+    let handle = handle();
+    assert_done(&home.commit(handle, of(None)).await, 1, 1);
+    let later = Some(home.now().seconds() + 1);
+    assert_done(&home.commit(handle, Effect::Revoke { birth: None, until: home.now().plus(ABSOLUTE) }).await, 1, 2);
+    assert_done(&home.commit(handle, of(later)).await, 1, 1);
+    let mut raw = server.raw();
+    raw.say::<u64>(&format!("DEL {env}:sessions:{{{handle}}}"));
+    assert_eq!(home.commit(handle, of(Some(0))).await, Outcome::Revoked);
+    assert_done(&home.commit(handle, of(later)).await, 1, 1);
+    let left = Duration::from_millis(raw.say(&format!("PTTL {env}:revoked:{{{handle}}}")));
+    assert!(left <= ABSOLUTE && left > ABSOLUTE / 2, "{left:?}");
+    assert_eq!(raw.say::<u64>(&format!("EXISTS {env}:revoked:{{{}}}", session.handle)), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use cloakroom::clock::Time;
 use cloakroom::handle::{Birth, Handle};
 use cloakroom::store::{
     Base, Change, Conflict, Effect, Entry, Growth, Outcome, PreviousSecret, Proof, Record, Resealed, Revocation,
-    Revoked, Rotate, Stored,
+    Revoked, Rotate, Stored, TokenProof,
 };
 
 use super::fixture::*;
@@ -40,7 +40,7 @@ pub async fn new_session_reads_back(home: Home) {
 fn secret_of(record: &Record) -> cloakroom::handle::SecretHash {
     match &record.proof {
         Proof::Secret { hash, .. } => *hash,
-        Proof::Token { .. } => panic!("proven by a token"),
+        Proof::Token(_) => panic!("proven by a token"),
     }
 }
 
@@ -349,7 +349,7 @@ pub async fn size_that_nobody_counted_is_as_it_was_read(home: Home) {
 }
 
 pub async fn session_of_a_token_has_no_secret_to_replace(home: Home) {
-    let proof = Proof::Token { issuer: "https://issuer".into(), subject: "u-1".into() };
+    let proof = Proof::Token(TokenProof::default());
     let session = home.session_with(Record { proof, ..record(home.now()) }).await;
     let rotate = Some(Rotate { current: secret(), next: secret(), grace_until: home.now() });
     assert_eq!(session.change(Change { rotate, ..session.at(1) }).await, Outcome::SecretChanged);

@@ -212,6 +212,7 @@ pub fn change(birth: Birth, revision: u64) -> Change {
         set: Vec::new(),
         unset: Vec::new(),
         schema: None,
+        claims_at: None,
         user: None,
         rotate: None,
         end: None,
