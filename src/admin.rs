@@ -81,6 +81,26 @@ impl Admin {
     }
 }
 
+impl Admin {
+    /// The same as another configuration has it: its sessions, its tokens; a sweep that runs goes on.
+    pub fn under(&self, sessions: Arc<Sessions>, config: &config::Config) -> Self {
+        let parts = Parts {
+            sessions,
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+            drain: self.drain.clone(),
+        };
+        let mut admin = Self::new(parts, config);
+        admin.sweep = self.sweep.clone();
+        for caller in &mut admin.callers {
+            if let Some(before) = self.callers.iter().find(|before| before.name == caller.name) {
+                *caller = Arc::new(caller.counting_on(before));
+            }
+        }
+        admin
+    }
+}
+
 type Endpoint = (&'static str, MethodRouter<Arc<Admin>>);
 
 fn status_endpoints() -> Vec<Endpoint> {

@@ -1,25 +1,38 @@
 //! The only assembly point: a configuration becomes parts, parts become tasks, and all of them end in order.
 
+mod examine;
+mod reload;
+mod restart;
+mod watch;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use axum::Router;
+
 use crate::admin::{self, Admin};
 use crate::audit::{Audit, SinkError};
 use crate::clock::Clock;
-use crate::config::{self, Config, Problems, StoreFailure, StoreKind};
+use crate::config::{self, Config, ListenerLimits, Problems, StoreFailure, StoreKind};
 use crate::drain::Drain;
 use crate::exchange::{Exchanges, Rooms};
+use crate::in_force::InForce;
 use crate::keyring::{Keyring, KeyringError, LiveKeyring, Watch};
 use crate::listener::Listener;
 use crate::readiness::Readiness;
 use crate::session::{self, Live, Schema, Sessions};
 use crate::store::{Embedded, Memory, OpenError, Redis, Store, StoreError, TrailBounds, Unusable};
 use crate::telemetry::Metrics;
+
+pub use examine::{Examined, Refused, examine};
+pub use reload::ReloadNow;
+use reload::{Desk, Replaceable};
+pub use watch::Watch as ConfigWatch;
 
 /// How often open exchanges are looked at: an end or a touch that is due is late by no more than this.
 const PULSE: Duration = Duration::from_millis(250);
@@ -34,14 +47,16 @@ pub struct Running {
     pub proxy: Vec<SocketAddr>,
     pub admin: SocketAddr,
     pub status: SocketAddr,
-    pub sessions: Arc<Sessions>,
+    pub exchanges: InForce<Exchanges>,
     pub metrics: Metrics,
     readiness: Readiness,
     drain: Drain,
     audit: Audit,
     store: Arc<dyn Store>,
     tasks: Vec<JoinHandle<()>>,
-    shutdown: config::Shutdown,
+    shutdown: InForce<config::Shutdown>,
+    /// None once another configuration may take its place.
+    replaceable: Option<Replaceable>,
 }
 
 /// Why a sidecar could not start; one line each.
@@ -91,26 +106,59 @@ pub async fn start_through(
     let sessions = Arc::new(Sessions::new(parts, config));
     sessions.read_revocations().await.map_err(StartError::Revocations)?;
     let readiness = Readiness::awaiting(&CHECKS);
-    let exchanges = Exchanges {
+    let exchanges = InForce::new(Exchanges {
         rooms: Arc::new(rooms),
         sessions: sessions.clone(),
         store: store.clone(),
         metrics: metrics.clone(),
         drain: drain.clone(),
+    });
+    let parts = admin::Parts {
+        sessions: sessions.clone(),
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+        drain: drain.clone(),
     };
+    let desk = Desk::new(Admin::new(parts, config));
     let (proxy, admin, status) = sockets.addresses()?;
-    let mut tasks = sockets.serve(config, &exchanges, &readiness);
+    let listeners = sockets.limits(config);
+    let mut tasks = sockets.serve(&exchanges, &desk, &drain);
     tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
     let stale = config.store.on_failure == StoreFailure::Stale;
-    tasks.push(tokio::spawn(sweep(exchanges, stale, readiness.clone(), drain.clone())));
-    if let Some(path) = keyring_path(config) {
-        let watch = Watch::new(path, config.keyring.activate_after.0);
-        tasks.push(tokio::spawn(follow_keys(watch, keys, drain.clone())));
-    }
+    tasks.push(tokio::spawn(sweep(exchanges.clone(), stale, readiness.clone(), drain.clone())));
+    let path = keyring_path(config).unwrap_or_default();
+    let watch = Arc::new(Mutex::new(Watch::new(path, config.keyring.activate_after.0)));
+    tasks.push(tokio::spawn(follow_keys(watch.clone(), keys, drain.clone())));
     readiness.holds("configuration");
+    metrics.config_valid.set(1);
     look_at_store(&sessions, false, &readiness).await;
-    let shutdown = config.shutdown.clone();
-    Ok(Running { proxy, admin, status, sessions, metrics, readiness, drain, audit, store, tasks, shutdown })
+    let shutdown = InForce::new(config.shutdown.clone());
+    let replaceable = Replaceable {
+        started: config.clone(),
+        exchanges: exchanges.clone(),
+        listeners,
+        desk,
+        audit: audit.clone(),
+        keys: watch,
+        shutdown: shutdown.clone(),
+        readiness: readiness.clone(),
+        metrics: metrics.clone(),
+    };
+    let replaceable = Some(replaceable);
+    Ok(Running {
+        proxy,
+        admin,
+        status,
+        exchanges,
+        metrics,
+        readiness,
+        drain,
+        audit,
+        store,
+        tasks,
+        shutdown,
+        replaceable,
+    })
 }
 
 fn compile(config: &Config) -> Result<(Rooms, Arc<Schema>), StartError> {
@@ -144,20 +192,16 @@ impl Sockets {
         Ok((proxy, of(self.admin.local_addr())?, of(self.status.local_addr())?))
     }
 
-    fn serve(self, config: &Config, exchanges: &Exchanges, readiness: &Readiness) -> Vec<JoinHandle<()>> {
-        let drain = &exchanges.drain;
-        let parts = admin::Parts {
-            sessions: exchanges.sessions.clone(),
-            metrics: exchanges.metrics.clone(),
-            readiness: readiness.clone(),
-            drain: drain.clone(),
-        };
-        let admin = Arc::new(Admin::new(parts, config));
-        let (all, status) = (admin::admin_router(admin.clone()), admin::status_router(admin));
-        let mut tasks = vec![
-            tokio::spawn(admin::serve(self.admin, all, drain.clone())),
-            tokio::spawn(admin::serve(self.status, status, drain.clone())),
-        ];
+    /// The limits of every listener, by its address in the file.
+    fn limits(&self, config: &Config) -> Vec<(String, InForce<ListenerLimits>)> {
+        let of = |(raw, listener): (&config::Listener, &Listener)| (raw.address.clone(), listener.limits());
+        config.listeners.iter().zip(&self.proxy).map(of).collect()
+    }
+
+    fn serve(self, exchanges: &InForce<Exchanges>, desk: &Desk, drain: &Drain) -> Vec<JoinHandle<()>> {
+        let serve =
+            |socket, router: &InForce<Router>| tokio::spawn(admin::serve(socket, router.clone(), drain.clone()));
+        let mut tasks = vec![serve(self.admin, &desk.all), serve(self.status, &desk.status)];
         let proxies = self.proxy.into_iter().map(|listener| listener.serve(drain.clone(), exchanges.clone()));
         tasks.extend(proxies.map(tokio::spawn));
         tasks
@@ -165,16 +209,31 @@ impl Sockets {
 }
 
 impl Running {
+    /// Takes on the watched file from now on when it changes, and when that is asked for.
+    pub fn follow(&mut self, watch: ConfigWatch) -> ReloadNow {
+        let now = ReloadNow::default();
+        if let Some(parts) = self.replaceable.take() {
+            let following = reload::follow(parts, watch, now.clone(), self.drain.clone());
+            self.tasks.push(tokio::spawn(following));
+        }
+        now
+    }
+
+    /// Sessions as the configuration in force has them.
+    pub fn sessions(&self) -> Arc<Sessions> {
+        self.exchanges.current().sessions.clone()
+    }
+
     /// Ends in order: what is in flight may finish, its commits and audit copies are written, the store is closed.
     ///
     /// Says whether everything ended by itself.
     pub async fn shut_down(self) -> bool {
-        let in_time = self.drain.finish(self.shutdown.drain.0).await;
+        let in_time = self.drain.finish(self.shutdown.current().drain.0).await;
         for task in self.tasks {
             let _ = task.await;
         }
         // The last of its owners: what waits for the disk is written before this returns.
-        drop((self.sessions, self.store));
+        drop((self.exchanges, self.replaceable, self.store));
         self.audit.close();
         in_time
     }
@@ -184,9 +243,14 @@ impl Running {
         self.readiness.draining();
     }
 
+    /// How long what is in flight may then take.
+    pub fn patience(&self) -> Duration {
+        self.shutdown.current().drain.0
+    }
+
     /// How long to go on accepting before [`Running::shut_down`], so that endpoints catch up.
     pub fn grace(&self) -> Duration {
-        self.shutdown.grace.0
+        self.shutdown.current().grace.0
     }
 }
 
@@ -233,7 +297,7 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, St
 fn bind(raw: &config::Listener) -> Result<Listener, StartError> {
     let refused = cannot_listen(&raw.address);
     let address = raw.address.parse().map_err(|_| refused(not_an_address()))?;
-    Listener::bind(address, raw.limits.clone()).map_err(refused)
+    Listener::bind(address, InForce::new(raw.limits.clone())).map_err(refused)
 }
 
 async fn listen(address: &str) -> Result<TcpListener, StartError> {
@@ -251,17 +315,17 @@ fn not_an_address() -> std::io::Error {
 }
 
 /// Has open exchanges live and die with their sessions.
-async fn pulse(exchanges: Exchanges, live: Live, drain: Drain) {
+async fn pulse(exchanges: InForce<Exchanges>, live: Live, drain: Drain) {
     let mut ticks = tokio::time::interval(PULSE);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
             () = drain.over() => return,
         }
+        let exchanges = exchanges.current();
         let due = live.tick(exchanges.sessions.now());
         if !due.is_empty() {
             // Beside the next look: a store that hangs must not keep sessions from ending.
-            let exchanges = exchanges.clone();
             drain.spawn(async move {
                 for (handle, birth) in due {
                     exchanges.touch_session(handle, birth).await;
@@ -272,7 +336,7 @@ async fn pulse(exchanges: Exchanges, live: Live, drain: Drain) {
 }
 
 /// Sweeps, and looks whether the store answers.
-async fn sweep(exchanges: Exchanges, stale: bool, readiness: Readiness, drain: Drain) {
+async fn sweep(exchanges: InForce<Exchanges>, stale: bool, readiness: Readiness, drain: Drain) {
     let mut ticks = tokio::time::interval(SWEEP);
     let mut has_answered = false;
     loop {
@@ -280,6 +344,7 @@ async fn sweep(exchanges: Exchanges, stale: bool, readiness: Readiness, drain: D
             _ = ticks.tick() => {}
             () = drain.over() => return,
         }
+        let exchanges = exchanges.current();
         exchanges.rooms.sweep();
         has_answered |= look_at_store(&exchanges.sessions, stale && has_answered, &readiness).await;
     }
@@ -297,11 +362,11 @@ async fn look_at_store(sessions: &Sessions, may_be_away: bool, readiness: &Readi
 }
 
 /// Takes on the keyring's file when it changes.
-async fn follow_keys(mut watch: Watch, keys: LiveKeyring, drain: Drain) {
+async fn follow_keys(watch: Arc<Mutex<Watch>>, keys: LiveKeyring, drain: Drain) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
-            _ = ticks.tick() => watch.look(&keys),
+            _ = ticks.tick() => watch.lock().unwrap_or_else(PoisonError::into_inner).look(&keys),
             () = drain.over() => return,
         }
     }

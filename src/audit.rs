@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,10 +30,16 @@ pub struct Audit(Arc<Sinks>);
 #[derive(Default)]
 struct Sinks {
     sinks: Mutex<Vec<Sink>>,
+    /// Writers of sinks that are no more, which still have something to write.
+    retired: Mutex<Vec<JoinHandle<()>>>,
     metrics: Metrics,
 }
 
+/// The sinks of another configuration: opened where they are new, and not in use yet.
+pub struct NextSinks(Vec<(AuditSink, Option<Sink>)>);
+
 struct Sink {
+    of: AuditSink,
     records: SyncSender<Arc<str>>,
     writer: JoinHandle<()>,
     dropped: Counter,
@@ -49,17 +55,40 @@ pub struct SinkError {
 
 impl Audit {
     pub fn open(sinks: &[AuditSink], metrics: Metrics) -> Result<Self, SinkError> {
-        let sinks = sinks
-            .iter()
-            .map(|sink| match sink {
-                AuditSink::Stdout => Ok(Sink::spawn("stdout", &metrics, |line| io::stdout().lock().write_all(line))),
-                AuditSink::File(path) => {
-                    let mut file = LogFile::open(path).map_err(|error| SinkError { path: path.clone(), error })?;
-                    Ok(Sink::spawn("file", &metrics, move |line| file.write(line)))
-                }
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self(Arc::new(Sinks { sinks: Mutex::new(sinks), metrics })))
+        let sinks = sinks.iter().map(|sink| Sink::open(sink, &metrics)).collect::<Result<_, _>>()?;
+        Ok(Self(Arc::new(Sinks { sinks: Mutex::new(sinks), retired: Mutex::default(), metrics })))
+    }
+
+    fn sinks(&self) -> MutexGuard<'_, Vec<Sink>> {
+        self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.0.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens what of these sinks is not open yet.
+    pub fn prepare(&self, wanted: &[AuditSink]) -> Result<NextSinks, SinkError> {
+        let open: Vec<AuditSink> = self.sinks().iter().map(|sink| sink.of.clone()).collect();
+        let next = wanted.iter().map(|of| {
+            let opened = if open.contains(of) { None } else { Some(Sink::open(of, &self.0.metrics)?) };
+            Ok((of.clone(), opened))
+        });
+        next.collect::<Result<_, _>>().map(NextSinks)
+    }
+
+    /// Records go to these sinks from now on; those that are no more write what they still hold.
+    pub fn replace(&self, next: NextSinks) {
+        let mut sinks = self.sinks();
+        let mut before = std::mem::take(&mut *sinks);
+        for (of, opened) in next.0 {
+            let kept = before.iter().position(|sink| sink.of == of).map(|at| before.swap_remove(at));
+            sinks.extend(opened.or(kept));
+        }
+        drop(sinks);
+        let mut retired = self.retired();
+        retired.retain(|writer| !writer.is_finished());
+        retired.extend(before.into_iter().map(|sink| sink.writer));
     }
 
     /// Passes on the record of a commit.
@@ -70,7 +99,7 @@ impl Audit {
 
     /// Passes a record on; one that a sink has no room for is counted and dropped there.
     pub fn publish(&self, record: &str) {
-        let sinks = self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner);
+        let sinks = self.sinks();
         if sinks.is_empty() {
             return;
         }
@@ -84,9 +113,9 @@ impl Audit {
 
     /// Has the sinks write what they still hold, and ends them. What is published afterwards is dropped.
     pub fn close(&self) {
-        let sinks = std::mem::take(&mut *self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner));
-        for Sink { records, writer, .. } in sinks {
-            drop(records);
+        let sinks = std::mem::take(&mut *self.sinks());
+        let writers = sinks.into_iter().map(|sink| sink.writer);
+        for writer in writers.chain(std::mem::take(&mut *self.retired())) {
             // A reader that takes nothing is not waited for: the process ends all the same.
             let patience = Instant::now() + LAST_COPIES;
             while !writer.is_finished() && Instant::now() < patience {
@@ -97,7 +126,18 @@ impl Audit {
 }
 
 impl Sink {
+    fn open(of: &AuditSink, metrics: &Metrics) -> Result<Self, SinkError> {
+        match of {
+            AuditSink::Stdout => Ok(Self::spawn(of, "stdout", metrics, |line| io::stdout().lock().write_all(line))),
+            AuditSink::File(path) => {
+                let mut file = LogFile::open(path).map_err(|error| SinkError { path: path.clone(), error })?;
+                Ok(Self::spawn(of, "file", metrics, move |line| file.write(line)))
+            }
+        }
+    }
+
     fn spawn(
+        of: &AuditSink,
         name: &'static str,
         metrics: &Metrics,
         mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
@@ -113,7 +153,7 @@ impl Sink {
                 }
             }
         });
-        Self { records, writer, dropped }
+        Self { of: of.clone(), records, writer, dropped }
     }
 }
 

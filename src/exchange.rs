@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Stripped;
 use crate::drain::Drain;
 use crate::identity::{Carrier, SessionCookie};
+use crate::in_force::InForce;
 use crate::limit::{LimitError, Permit, per_name};
 use crate::listener::{Arrival, Service};
 use crate::respond::{self, Asker, Refusal, Setting, refuse};
@@ -32,7 +33,7 @@ pub use policy::preflight;
 pub use reply::ReplyBody;
 pub use rooms::Rooms;
 
-/// The corridor itself.
+/// The corridor itself, as one configuration has it. An exchange walks through one and the same to its end.
 #[derive(Clone)]
 pub struct Exchanges {
     pub rooms: Arc<Rooms>,
@@ -72,15 +73,16 @@ impl Admitted {
     }
 }
 
-impl Service for Exchanges {
+impl Service for InForce<Exchanges> {
     type Body = ReplyBody;
 
     async fn answer(self, request: Request<Incoming>, arrival: Arrival) -> Response<ReplyBody> {
-        self.serve(request, arrival).await
+        // The one look at what is in force: another configuration is for the next request.
+        self.current().serve(request, arrival).await
     }
 
     fn answer_unparsed(&self, status: StatusCode) -> Bytes {
-        let mut record = Record::open(self.metrics.clone(), Method::default());
+        let mut record = Record::open(self.current().metrics.clone(), Method::default());
         let (code, response) = respond::refuse_unparsed(status);
         record.refused(code.name());
         record.responding(code.status());

@@ -38,6 +38,7 @@ pub mod secret;
 pub mod peer;
 pub mod quota;
 pub mod clock;
+pub mod in_force;
 pub mod drain;
 pub mod readiness;
 

@@ -6,11 +6,11 @@ mod shared;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use governor::clock::QuantaClock;
 use http::HeaderValue;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::config::{self, RateLimitPer};
@@ -34,9 +34,11 @@ pub struct Limiter {
 }
 
 struct RouteLimits {
-    rates: Vec<Rate>,
+    name: String,
+    rates: Vec<Arc<Rate>>,
     policies: HeaderValue,
-    in_flight: Arc<Semaphore>,
+    concurrency: usize,
+    in_flight: Arc<AtomicUsize>,
 }
 
 /// The request is counted among those that its peer may make.
@@ -50,7 +52,13 @@ pub struct Counted(());
 /// The request is one of those that may run at once, for as long as this is held.
 #[derive(Debug)]
 pub struct Permit {
-    _in_flight: OwnedSemaphorePermit,
+    in_flight: Arc<AtomicUsize>,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Why a request may not go on.
@@ -110,9 +118,11 @@ impl fmt::Display for Subject {
 }
 
 impl Limiter {
-    /// `patience` is how long the store may take to count.
-    pub fn new(routes: &[config::Route], patience: Duration) -> Self {
-        let routes = routes.iter().map(RouteLimits::new).collect();
+    /// The limits of these routes; `patience` is how long the store may take to count. What `before` has counted
+    /// stands where it goes by the same name: what is in flight, and what was used up of a limit that is as it was.
+    pub fn new(routes: &[config::Route], patience: Duration, before: Option<&Self>) -> Self {
+        let kept = |route: &config::Route| before?.routes.iter().find(|limits| limits.name == route.name);
+        let routes = routes.iter().map(|route| RouteLimits::new(route, kept(route))).collect();
         Self { routes, clock: QuantaClock::default(), patience, ailing: Ailing::new() }
     }
 
@@ -153,8 +163,10 @@ impl Limiter {
     /// Gives a request its place among those in flight.
     pub fn enter(&self, route: RouteIndex, _: &Counted) -> Result<Permit, LimitError> {
         let limits = self.routes.get(route.position()).ok_or(LimitError::Concurrency)?;
-        let permit = limits.in_flight.clone().try_acquire_owned().map_err(|_| LimitError::Concurrency)?;
-        Ok(Permit { _in_flight: permit })
+        let (in_flight, most) = (limits.in_flight.clone(), limits.concurrency);
+        let one_more = |count: usize| (count < most).then_some(count + 1);
+        in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).map_err(|_| LimitError::Concurrency)?;
+        Ok(Permit { in_flight })
     }
 
     async fn take(
@@ -166,7 +178,7 @@ impl Limiter {
         let Some(limits) = self.routes.get(route.position()) else { return Ok(()) };
         let mut deadline = None;
         for rate in &limits.rates {
-            let Some(subject) = subject(rate.per) else { continue };
+            let Some(subject) = subject(rate.per()) else { continue };
             let taken = match &rate.shared {
                 None => rate.take_here(subject.key(), &self.clock),
                 Some(shared) => {
@@ -180,7 +192,7 @@ impl Limiter {
             taken.map_err(|refused| match refused {
                 Refused::For(retry_after) => {
                     let exceeded = Exceeded { name: rate.name.clone(), policies: limits.policies.clone(), retry_after };
-                    LimitError::Rate { per: rate.per, exceeded }
+                    LimitError::Rate { per: rate.per(), exceeded }
                 }
                 Refused::Store(error) => error.into(),
             })?;
@@ -190,25 +202,31 @@ impl Limiter {
 
     /// Forgets keys whose limits are whole again.
     pub fn sweep(&self) {
-        self.routes.iter().flat_map(|limits| &limits.rates).for_each(Rate::sweep);
+        self.routes.iter().flat_map(|limits| &limits.rates).for_each(|rate| rate.sweep());
     }
 }
 
 impl RouteLimits {
-    fn new(route: &config::Route) -> Self {
-        let mut rates: Vec<Rate> = Vec::new();
+    fn new(route: &config::Route, before: Option<&Self>) -> Self {
+        let mut rates: Vec<Arc<Rate>> = Vec::new();
         for raw in &route.rate_limits {
-            let earlier = rates.iter().filter(|rate| rate.per == raw.per).count();
+            let earlier = rates.iter().filter(|rate| rate.per() == raw.per).count();
             let name = match earlier {
                 0 => per_name(raw.per).to_owned(),
                 earlier => format!("{}-{}", per_name(raw.per), earlier + 1),
             };
-            rates.push(Rate::new(raw, &route.name, &name));
+            let kept = before.and_then(|limits| limits.rates.iter().find(|rate| rate.is(raw, &name)));
+            rates.push(kept.cloned().unwrap_or_else(|| Arc::new(Rate::new(raw, &route.name, &name))));
         }
         let policies = quota::policies(rates.iter().map(|rate| (&*rate.name, &rate.quota)));
         // What is counted here costs nothing, and a refusal of it spares the store's answer.
         rates.sort_by_key(|rate| rate.shared.is_some());
-        let in_flight = Arc::new(Semaphore::new(route.limits.concurrency.min(Semaphore::MAX_PERMITS)));
-        Self { rates, policies, in_flight }
+        Self {
+            name: route.name.clone(),
+            rates,
+            policies,
+            concurrency: route.limits.concurrency,
+            in_flight: before.map_or_else(Arc::default, |limits| limits.in_flight.clone()),
+        }
     }
 }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ListenerLimits;
 use crate::drain::Drain;
+use crate::in_force::InForce;
 use crate::peer::limit_key;
 
 use wire::{Seen, Wire};
@@ -32,13 +33,15 @@ use wire::{Seen, Wire};
 const BACKLOG: i32 = 4096;
 /// How long the accept loop rests when the process has run out of descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(50);
+/// How often a full listener looks whether its limits are others by now.
+const REFIT: Duration = Duration::from_secs(1);
 /// The smallest read buffer that hyper takes.
 const LEAST_BUFFER: usize = 8 << 10;
 
 /// A bound address that is not served yet.
 pub struct Listener {
     socket: TcpListener,
-    limits: ListenerLimits,
+    limits: InForce<ListenerLimits>,
 }
 
 /// How a request reached us.
@@ -71,7 +74,7 @@ pub trait Service: Clone + Unpin + Send + Sync + 'static {
 
 impl Listener {
     /// Binds an address such as `0.0.0.0:8080` or `[::]:8080`, the latter for IPv4 as well.
-    pub fn bind(address: SocketAddr, limits: ListenerLimits) -> std::io::Result<Self> {
+    pub fn bind(address: SocketAddr, limits: InForce<ListenerLimits>) -> std::io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
@@ -87,14 +90,17 @@ impl Listener {
         self.socket.local_addr()
     }
 
+    /// The limits of connections to come.
+    pub fn limits(&self) -> InForce<ListenerLimits> {
+        self.limits.clone()
+    }
+
     /// Accepts and serves until the drain begins; connections then end with the exchange that they are in.
     pub async fn serve(self, drain: Drain, service: impl Service) {
-        let places = Arc::new(Semaphore::new(self.limits.connections.min(Semaphore::MAX_PERMITS)));
-        let per_peer = PerPeer { limit: self.limits.connections_per_peer, open: Arc::default() };
-        let http = Arc::new(protocol(&self.limits));
+        let (mut places, per_peer) = (Places::default(), PerPeer::default());
         loop {
             // Taken first: over the bound, connections wait with the kernel.
-            let Ok(place) = places.clone().acquire_owned().await else { return };
+            let Some(place) = places.take(&self.limits, &drain).await else { return };
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
                 () = drain.begun() => return,
@@ -107,9 +113,11 @@ impl Listener {
                     continue;
                 }
             };
-            let Some(share) = per_peer.enter(limit_key(peer.ip())) else { continue };
-            let connection = Connection { stream, peer, limits: self.limits.clone(), _place: (place, share) };
-            drain.spawn(connection.serve(http.clone(), drain.clone(), service.clone()));
+            // A connection keeps the limits that it began with.
+            let limits = self.limits.current();
+            let Some(share) = per_peer.enter(limit_key(peer.ip()), limits.connections_per_peer) else { continue };
+            let connection = Connection { stream, peer, limits, _place: (place, share) };
+            drain.spawn(connection.serve(drain.clone(), service.clone()));
         }
     }
 }
@@ -139,12 +147,12 @@ fn protocol(limits: &ListenerLimits) -> auto::Builder<TokioExecutor> {
 struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
-    limits: ListenerLimits,
+    limits: Arc<ListenerLimits>,
     _place: (OwnedSemaphorePermit, Share),
 }
 
 impl Connection {
-    async fn serve(self, http: Arc<auto::Builder<TokioExecutor>>, drain: Drain, service: impl Service) {
+    async fn serve(self, drain: Drain, service: impl Service) {
         // Without it, small writes of a stream wait for the acknowledgement of the one before.
         if self.stream.set_nodelay(true).is_err() || !self.sends_first_byte(&drain).await {
             return;
@@ -164,6 +172,7 @@ impl Connection {
             let answer = service.clone().answer(request, Arrival { peer, secure: false, fragment, cut });
             async move { Ok::<_, Infallible>(answer.await.map(|body| seen.answering(body, version))) }
         });
+        let http = protocol(&self.limits);
         let connection = http.serve_connection_with_upgrades(TokioIo::new(wire), answers);
         let mut connection = pin!(connection);
         let mut first_head = pin!(tokio::time::sleep(self.limits.head_time.0));
@@ -202,9 +211,45 @@ impl Connection {
     }
 }
 
+/// The places for connections, as many as the limits in force give.
+struct Places {
+    free: Arc<Semaphore>,
+    count: usize,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self { free: Arc::new(Semaphore::new(0)), count: 0 }
+    }
+}
+
+impl Places {
+    /// Waits for a place; none once the drain has begun.
+    async fn take(&mut self, limits: &InForce<ListenerLimits>, drain: &Drain) -> Option<OwnedSemaphorePermit> {
+        let wanted = || limits.current().connections.min(Semaphore::MAX_PERMITS);
+        loop {
+            let more = wanted().saturating_sub(self.count);
+            self.free.add_permits(more);
+            self.count += more;
+            let place = tokio::select! {
+                place = self.free.clone().acquire_owned() => place.ok()?,
+                () = drain.begun() => return None,
+                // There may be more of them by then.
+                () = tokio::time::sleep(REFIT) => continue,
+            };
+            if self.count <= wanted() {
+                return Some(place);
+            }
+            // One too many: it is gone, and no open connection is closed for that.
+            place.forget();
+            self.count -= 1;
+        }
+    }
+}
+
 /// How many connections each peer has open.
+#[derive(Default)]
 struct PerPeer {
-    limit: Option<usize>,
     open: Arc<Mutex<HashMap<u128, usize>>>,
 }
 
@@ -215,8 +260,8 @@ struct Share {
 }
 
 impl PerPeer {
-    fn enter(&self, peer: u128) -> Option<Share> {
-        let Some(limit) = self.limit else { return Some(Share { peer: None, open: self.open.clone() }) };
+    fn enter(&self, peer: u128, limit: Option<usize>) -> Option<Share> {
+        let Some(limit) = limit else { return Some(Share { peer: None, open: self.open.clone() }) };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(peer).or_default();
         if *count >= limit {

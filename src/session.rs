@@ -177,6 +177,28 @@ impl Sessions {
         }
     }
 
+    /// The same sessions as another configuration has them: one store, one register of what is open, one set of
+    /// revocations. Where they are kept, and how much of their trails, stays as it was.
+    pub fn under(&self, schema: Arc<Schema>, section: &config::Session) -> Self {
+        Self {
+            store: self.store.clone(),
+            schema,
+            keys: self.keys.clone(),
+            clock: self.clock.clone(),
+            environment: self.environment.clone(),
+            lifetime: Lifetime::compile(&section.lifetime),
+            rotate_grace: section.rotate_grace.0,
+            remember_revoked: section.remember_revoked.0.max(section.lifetime.absolute.0),
+            store_timeout: self.store_timeout,
+            live: self.live.clone(),
+            audit: self.audit.clone(),
+            trail_kept: self.trail_kept,
+            trail_retained: self.trail_retained,
+            decoded: Cache::new(DECODED),
+            void_before: self.void_before.clone(),
+        }
+    }
+
     /// Whether the store answers.
     pub async fn is_reachable(&self) -> Result<(), StoreError> {
         self.bounded(self.store.reachable()).await

@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
-pub use metrics::{Metrics, RateLimited, Reason, SinkName, WriteBack, WriteBacks};
+pub use metrics::{Metrics, RateLimited, Reason, Reload, SinkName, WriteBack, WriteBacks};
 pub use record::Record;
 
 /// Log lines that may wait for a slow reader; beyond that they are dropped, and no request waits.

@@ -51,13 +51,17 @@ pub enum UpstreamError {
 }
 
 impl Upstreams {
-    pub fn new(routes: &[config::Route]) -> Self {
+    /// The backends of these routes; those that `before` had already keep their connections.
+    pub fn new(routes: &[config::Route], before: Option<&Self>) -> Self {
         let mut pools: Vec<Arc<Pool>> = Vec::new();
+        let kept = before.map_or(&[][..], |before| &before.pools);
         let upstreams = routes.iter().map(|route| {
             let authority = route.upstream.strip_prefix("http://").unwrap_or(&route.upstream);
-            let known = pools.iter().find(|pool| pool.authority() == authority).cloned();
+            let pool = Pool::new(authority);
+            let known = pools.iter().find(|known| known.authority() == pool.authority()).cloned();
             let pool = known.unwrap_or_else(|| {
-                let pool = Arc::new(Pool::new(authority));
+                let kept = kept.iter().find(|kept| kept.authority() == pool.authority()).cloned();
+                let pool = kept.unwrap_or_else(|| Arc::new(pool));
                 pools.push(pool.clone());
                 pool
             });

@@ -25,11 +25,12 @@ const RESOLVES_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const RESOLVE_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 
 /// A program that may have the handles of some fields resolved.
+#[derive(Clone)]
 pub struct Caller {
     pub name: Arc<str>,
     token: Secret,
     resolves: Vec<FieldIndex>,
-    limiter: DefaultDirectRateLimiter,
+    limiter: Arc<DefaultDirectRateLimiter>,
     clock: QuantaClock,
 }
 
@@ -40,9 +41,14 @@ impl Caller {
             name: raw.name.as_str().into(),
             token: raw.token.clone(),
             resolves: schema.select(&raw.resolve, "", &mut config::Problems::default()),
-            limiter: RateLimiter::direct(Quota::per_second(RESOLVES_PER_SECOND).allow_burst(RESOLVE_BURST)),
+            limiter: Arc::new(RateLimiter::direct(Quota::per_second(RESOLVES_PER_SECOND).allow_burst(RESOLVE_BURST))),
             clock: QuantaClock::default(),
         }
+    }
+
+    /// The same, with what the one before has used up.
+    pub fn counting_on(&self, before: &Self) -> Self {
+        Self { limiter: before.limiter.clone(), ..self.clone() }
     }
 
     pub fn may_resolve(&self, field: FieldIndex) -> bool {

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::drain::Drain;
+use crate::in_force::InForce;
 
 /// Connections at once; more wait in the backlog. Those who ask here are few, and one of them may be at fault.
 const CONNECTIONS: usize = 64;
@@ -23,7 +25,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Answers until the drain is over: health and figures are asked for while the proxy drains, too.
 ///
 /// Not to be tracked by the drain, which would wait for it. Owns its connections, and is done when they are.
-pub async fn serve(listener: TcpListener, router: Router, drain: Drain) {
+pub async fn serve(listener: TcpListener, router: InForce<Router>, drain: Drain) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -43,10 +45,12 @@ pub async fn serve(listener: TcpListener, router: Router, drain: Drain) {
     let _ = tokio::time::timeout(LAST_WORDS, all).await;
 }
 
-async fn answer(stream: TcpStream, router: Router, drain: Drain) {
+async fn answer(stream: TcpStream, router: InForce<Router>, drain: Drain) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME);
-    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    // Each request is for what is in force when it comes: a token that is none any more opens no kept connection.
+    let service = service_fn(move |request| TowerToHyperService::new(Router::clone(&router.current())).call(request));
+    let connection = http.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // A client that breaks off is its own affair.
     tokio::select! {

@@ -4,8 +4,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::{self, Config, Diagnostics, Problems};
-use crate::exchange::Rooms;
+use crate::app;
+use crate::config::{self, Config, Diagnostics};
 
 use super::{FAILED, Output, colours, fail};
 
@@ -43,15 +43,9 @@ pub fn show(diagnostics: &Diagnostics) {
 
 /// Reads a configuration and has every room look at its part; warnings are given beside it.
 pub fn examine(path: &Path) -> Result<(Config, Diagnostics), Diagnostics> {
-    let inspected = config::inspect_file(path)?;
-    let mut problems = Problems::default();
-    if let Some(config) = &inspected.config {
-        Rooms::compile(config, &mut problems);
-    }
-    let diagnostics = inspected.source.diagnose(problems);
-    match inspected.config {
-        Some(config) if !diagnostics.has_errors() => Ok((config, diagnostics)),
-        _ => Err(diagnostics),
+    match app::examine(path, None) {
+        Ok(examined) => Ok((examined.config, examined.warnings)),
+        Err(refused) => Err(refused.diagnostics),
     }
 }
 

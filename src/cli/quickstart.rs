@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use tokio::net::TcpListener;
 
-use crate::app::{self, Running};
+use crate::app::{self, ReloadNow, Running};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::handle::{Handle, NoEntropy};
@@ -87,7 +87,7 @@ async fn demonstrate(args: &QuickstartArgs) -> Result<ExitCode, Failed> {
     let (id, handle) = demo_session(&running).await?;
     let shown = Shown { running: &running, id: &id, handle, token: &token, folder };
     let _ = std::io::stdout().write_all(shown.text().as_bytes());
-    Ok(run::serve(running).await)
+    Ok(run::serve(running, &ReloadNow::default()).await)
 }
 
 fn configuration(args: &QuickstartArgs, folder: &Path, backend: SocketAddr, token: &str) -> Result<Config, Failed> {
@@ -104,7 +104,7 @@ fn configuration(args: &QuickstartArgs, folder: &Path, backend: SocketAddr, toke
 }
 
 async fn demo_session(running: &Running) -> Result<(String, Handle), Failed> {
-    let sessions = &running.sessions;
+    let sessions = running.sessions();
     let values = FIELDS.iter().filter_map(|(path, text)| {
         let (index, field) = sessions.schema.find(path)?;
         Some((index, field.fit(Value::text(text)).ok()?))

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::app::{self, Running};
+use crate::app::{self, ConfigWatch, ReloadNow, Running};
 use crate::clock::Clock;
 use crate::telemetry;
 
@@ -19,13 +19,15 @@ pub struct RunArgs {
 }
 
 pub fn run(args: &RunArgs) -> ExitCode {
-    let config = match check::examine(&args.config) {
-        Ok((config, warnings)) => {
-            check::show(&warnings);
-            config
+    let mut watch = ConfigWatch::new(args.config.clone());
+    let config = match app::examine(&args.config, None) {
+        Ok(examined) => {
+            check::show(&examined.warnings);
+            watch.refers_to(examined.referred);
+            examined.config
         }
-        Err(problems) => {
-            check::show(&problems);
+        Err(refused) => {
+            check::show(&refused.diagnostics);
             return ExitCode::from(FAILED);
         }
     };
@@ -36,22 +38,30 @@ pub fn run(args: &RunArgs) -> ExitCode {
     };
     runtime.block_on(async {
         match app::start(&config, Clock::system()).await {
-            Ok(running) => serve(running).await,
+            Ok(mut running) => {
+                let reload = running.follow(watch);
+                serve(running, &reload).await
+            }
             Err(error) => fail(error),
         }
     })
 }
 
 /// Serves until a signal ends it.
-pub async fn serve(running: Running) -> ExitCode {
+pub async fn serve(running: Running, reload: &ReloadNow) -> ExitCode {
     for address in &running.proxy {
         tracing::info!(target: "cloakroom", %address, "listening");
     }
     let (admin, status) = (running.admin, running.status);
     tracing::info!(target: "cloakroom", %admin, %status, "admin and status listen");
-    match wait_for_the_end(&running).await {
+    match wait_for_the_end(&running, reload).await {
         Ok(()) => {
-            running.shut_down().await;
+            let in_time = running.shut_down().await;
+            if in_time {
+                tracing::info!(target: "cloakroom", "ended");
+            } else {
+                tracing::warn!(target: "cloakroom", "ended; what was still open after shutdown.drain was cut off");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => fail(error),
@@ -59,19 +69,18 @@ pub async fn serve(running: Running) -> ExitCode {
 }
 
 /// Waits for a signal to end, then goes on accepting for the grace. A second signal ends the process at once.
-async fn wait_for_the_end(running: &Running) -> std::io::Result<()> {
+async fn wait_for_the_end(running: &Running, reload: &ReloadNow) -> std::io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
-                tracing::warn!(target: "cloakroom", "reload is not supported yet; restart to take on a new configuration");
-            }
+            _ = hangup.recv() => reload.ask(),
         }
     }
-    tracing::info!(target: "cloakroom", "ending");
+    let (grace, drain) = (running.grace(), running.patience());
+    tracing::info!(target: "cloakroom", ?grace, ?drain, "ending: not ready any more, and draining after the grace");
     running.begin_ending();
     tokio::spawn(async move {
         tokio::select! {
@@ -80,6 +89,6 @@ async fn wait_for_the_end(running: &Running) -> std::io::Result<()> {
         }
         std::process::exit(i32::from(FAILED));
     });
-    tokio::time::sleep(running.grace()).await;
+    tokio::time::sleep(grace).await;
     Ok(())
 }

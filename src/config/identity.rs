@@ -268,7 +268,7 @@ impl Default for SessionIdCarriers {
 }
 
 /// Failures, wrong secrets among them, that one client address may have.
-#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BadCredentials {
     /// How fast what was used up comes back.

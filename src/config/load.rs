@@ -79,6 +79,7 @@ pub fn inspect(text: &str, path: &Path, environment: Environment<'_>) -> Inspect
         veil: Veil::default(),
         findings: Vec::new(),
         broken: Vec::new(),
+        referred: Vec::new(),
     };
     let folder = path.parent().unwrap_or(Path::new(""));
     let config = match tree(&mut source, folder, environment) {
@@ -107,8 +108,9 @@ fn tree(source: &mut Source, folder: &Path, environment: Environment<'_>) -> Res
         return Err(Finding::error(0..0, "the configuration is larger than 1 MiB"));
     }
     let mut root = document::parse(&source.text, &source.lines, &mut source.findings)?;
-    let values = reference::resolve(&mut root, &source.text, folder, environment, &mut source.findings);
-    source.veil = Veil::over(&root, &source.text, values);
+    let resolved = reference::resolve(&mut root, &source.text, folder, environment, &mut source.findings);
+    source.referred = resolved.files;
+    source.veil = Veil::over(&root, &source.text, resolved.values);
     clear::refuse(&root, &source.text, &mut source.findings);
     unsupported::refuse(&mut root, &mut source.findings);
     Ok(root)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -28,10 +28,19 @@ pub(super) fn resolve(
     folder: &Path,
     environment: Environment<'_>,
     findings: &mut Vec<Finding>,
-) -> Vec<Zeroizing<String>> {
+) -> Resolved {
     let mut resolver = Resolver { text, folder, environment, findings, known: HashMap::new(), path: Pointer::root() };
     resolver.node(root);
-    resolver.known.into_values().filter_map(Result::ok).collect()
+    let named = |reference: &String| reference.strip_prefix("${file:")?.strip_suffix('}').map(|path| folder.join(path));
+    let files = resolver.known.keys().filter_map(named).collect();
+    Resolved { values: resolver.known.into_values().filter_map(Result::ok).collect(), files }
+}
+
+/// What the references of a file have led to.
+pub(super) struct Resolved {
+    pub values: Vec<Zeroizing<String>>,
+    /// Every file that is referred to, whether or not it could be read.
+    pub files: Vec<PathBuf>,
 }
 
 struct Resolver<'a> {

@@ -199,7 +199,7 @@ impl Default for RouteLimits {
 }
 
 /// How many requests may come.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     pub per: RateLimitPer,

@@ -1,4 +1,5 @@
 use std::ops::Range;
+use std::path::PathBuf;
 
 use super::diagnostic::{Diagnostic, Diagnostics};
 use super::document::{Entry, Node};
@@ -21,9 +22,16 @@ pub struct Source {
     pub(super) findings: Vec<Finding>,
     /// Paths whose values are stand-ins for what could not be read.
     pub(super) broken: Vec<String>,
+    /// The files whose contents stand in values.
+    pub(super) referred: Vec<PathBuf>,
 }
 
 impl Source {
+    /// The files that `${file:PATH}` stands for in it: a change of theirs changes the configuration.
+    pub fn referred(&self) -> &[PathBuf] {
+        &self.referred
+    }
+
     /// Everything that is wrong with the file, in the order of the lines: what the loader found, and these.
     ///
     /// A path that is not in the file, such as a default's, is placed at its closest ancestor that is. A

@@ -22,7 +22,7 @@ pub struct Rooms {
     pub table: Table,
     pub context: Arc<Context>,
     pub verifier: Verifier,
-    pub failures: Option<Failures>,
+    pub failures: Option<Arc<Failures>>,
     pub origins: Origins,
     pub limiter: Limiter,
     pub permissions: Permissions,
@@ -34,6 +34,16 @@ pub struct Rooms {
 impl Rooms {
     /// Compiles every room's part of the configuration, noting every problem; none if there was an error.
     pub fn compile(config: &config::Config, problems: &mut Problems) -> Option<(Self, Arc<Schema>)> {
+        Self::compile_after(config, None, problems)
+    }
+
+    /// The same for a configuration that follows another: what has counted, is open or was fetched under the one
+    /// before is kept where nothing that it rests on has changed.
+    pub fn compile_after(
+        config: &config::Config,
+        before: Option<&Self>,
+        problems: &mut Problems,
+    ) -> Option<(Self, Arc<Schema>)> {
         let mut own = Problems::default();
         let table = Table::compile(&config.routes, &mut own);
         let schema = Schema::compile(&config.session, &mut own).map(Arc::new);
@@ -53,12 +63,15 @@ impl Rooms {
             table,
             context: Arc::new(context),
             verifier: Verifier::compile(config),
-            failures: config.identity.bad_credentials.as_ref().map(Failures::new),
+            failures: config.identity.bad_credentials.as_ref().map(|bound| {
+                let kept = before.and_then(|rooms| rooms.failures.clone()).filter(|failures| failures.has(bound));
+                kept.unwrap_or_else(|| Arc::new(Failures::new(bound)))
+            }),
             origins: Origins::new(&config.origins),
-            limiter: Limiter::new(&config.routes, config.store.timeout.0),
+            limiter: Limiter::new(&config.routes, config.store.timeout.0, before.map(|rooms| &rooms.limiter)),
             permissions,
             policies,
-            upstreams: Upstreams::new(&config.routes),
+            upstreams: Upstreams::new(&config.routes, before.map(|rooms| &rooms.upstreams)),
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
         };
         Some((rooms, schema?))

@@ -25,6 +25,7 @@ const NAME: &str = "credentials";
 
 /// Counts failures; successes cost nothing.
 pub struct Failures {
+    bound: config::BadCredentials,
     limiter: RateLimiter<u128, DefaultKeyedStateStore<u128>, QuantaClock, StateInformationMiddleware>,
     clock: QuantaClock,
     quota: Quota,
@@ -38,6 +39,7 @@ impl Failures {
         let burst = std::num::NonZeroU32::new(bound.burst).unwrap_or(std::num::NonZeroU32::MIN);
         let quota = Quota::new(bound.rate, burst);
         Self {
+            bound: bound.clone(),
             limiter: RateLimiter::keyed(quota.in_process()).with_middleware(),
             clock: QuantaClock::default(),
             quota,
@@ -45,6 +47,11 @@ impl Failures {
             spent: Cache::new(SPENT),
             verified: Cache::new(VERIFIED),
         }
+    }
+
+    /// Whether this is what it counts against.
+    pub fn has(&self, bound: &config::BadCredentials) -> bool {
+        self.bound == *bound
     }
 
     /// Whether a credential may be looked at; if not, how long until one may.

@@ -4,30 +4,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use aws_lc_rs::digest;
+
+use crate::in_force::InForce;
 
 use super::{Keyring, KeyringError};
 
 /// The keyring in use; every holder of it sees when another takes its place.
 #[derive(Debug, Clone)]
-pub struct LiveKeyring(Arc<ArcSwap<Keyring>>);
+pub struct LiveKeyring(InForce<Keyring>);
 
 impl LiveKeyring {
     pub fn new(keyring: Keyring) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(keyring)))
+        Self(InForce::new(keyring))
     }
 
     pub fn current(&self) -> Arc<Keyring> {
-        self.0.load_full()
+        self.0.current()
     }
 
     /// Puts another in its place, unless it would give everything another name.
     fn replace(&self, keyring: Keyring) -> Result<(), Renamed> {
-        if !self.0.load().names_as(&keyring) {
+        if !self.0.current().names_as(&keyring) {
             return Err(Renamed);
         }
-        self.0.store(Arc::new(keyring));
+        self.0.replace(keyring);
         Ok(())
     }
 }
@@ -52,6 +53,14 @@ impl Watch {
     pub fn new(path: PathBuf, activate_after: Duration) -> Self {
         let seen = hash(&path);
         Self { path, activate_after, seen }
+    }
+
+    /// Looks at another place, or by another rule, from now on; what is there counts as new.
+    pub fn follow(&mut self, path: PathBuf, activate_after: Duration) {
+        if (&path, activate_after) != (&self.path, self.activate_after) {
+            // No file's hash: one that is not there is told of as well.
+            *self = Self { path, activate_after, seen: Some([0; 32]) };
+        }
     }
 
     /// Takes the file on if it changed. One that cannot be used is logged once, and the keyring in use stays.

@@ -15,7 +15,7 @@ use crate::store::StoreError;
 use super::shared::Shared;
 
 pub struct Rate {
-    pub per: RateLimitPer,
+    raw: config::RateLimit,
     /// Unique on its route.
     pub name: Arc<str>,
     pub quota: Quota,
@@ -42,12 +42,21 @@ impl Rate {
         let quota = Quota::new(raw.rate, raw.burst);
         let shared = raw.scope == RateLimitScope::Cluster;
         Self {
-            per: raw.per,
+            raw: raw.clone(),
             name: name.into(),
             quota,
             shared: shared.then(|| Shared::new(quota, raw.on_failure.unwrap_or_default(), format!("{route}:{name}"))),
             here: RateLimiter::keyed(quota.in_process()),
         }
+    }
+
+    /// Whether it is what this asks for, so that what it has counted stands.
+    pub fn is(&self, raw: &config::RateLimit, name: &str) -> bool {
+        self.raw == *raw && *self.name == *name
+    }
+
+    pub fn per(&self) -> RateLimitPer {
+        self.raw.per
     }
 
     /// Counts in this process alone.

@@ -35,6 +35,8 @@ pub struct Figures {
     pub active_streams: Gauge<i64>,
     pub audit_records: Counter,
     pub audit_dropped: Family<SinkName, Counter>,
+    pub config_reloads: Family<Reloads, Counter>,
+    pub config_valid: Gauge,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -69,6 +71,30 @@ pub struct Reason {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct SinkName {
     pub sink: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Reloads {
+    pub outcome: &'static str,
+}
+
+/// What became of a new configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    Applied,
+    /// It is the one that holds already.
+    Unchanged,
+    Refused,
+}
+
+impl Reload {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// What became of a write-back.
@@ -140,9 +166,17 @@ impl Metrics {
             active_streams: Gauge::default(),
             audit_records: Counter::default(),
             audit_dropped: Family::default(),
+            config_reloads: Family::default(),
+            config_valid: Gauge::default(),
         };
         figures.register();
         Self(Arc::new(figures))
+    }
+
+    /// Counts what became of a new configuration, and says whether the file on disk is a good one.
+    pub fn reloaded(&self, outcome: Reload) {
+        self.config_reloads.get_or_create(&Reloads { outcome: outcome.name() }).inc();
+        self.config_valid.set(i64::from(outcome != Reload::Refused));
     }
 
     /// The text that Prometheus scrapes (OpenMetrics).
@@ -191,6 +225,8 @@ impl Figures {
         r.register("active_streams", "Exchanges whose response is being passed on", self.active_streams.clone());
         r.register("audit_records", "Audit records that were committed", self.audit_records.clone());
         r.register("audit_dropped", "Copies of audit records that a sink lost", self.audit_dropped.clone());
+        r.register("config_reloads", "New configurations, by what became of them", self.config_reloads.clone());
+        r.register("config_valid", "Whether the configuration on disk is a good one", self.config_valid.clone());
         r.register("build", "What is running", Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
     }
 }

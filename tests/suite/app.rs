@@ -1,4 +1,6 @@
-//! The whole: started, and ended in order.
+//! The whole: started, changed while it runs, and ended in order.
+
+mod reload;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -4,12 +4,15 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 
 /// A running `cloakroom`; killed on drop.
 pub struct Binary {
     child: Child,
     pub proxy: SocketAddr,
     pub admin: SocketAddr,
+    pub status: SocketAddr,
+    log: Arc<Mutex<String>>,
 }
 
 impl Binary {
@@ -30,7 +33,7 @@ impl Binary {
         command.arg("run").arg("--config").arg(config).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program");
         let mut log = BufReader::new(child.stderr.take().expect("its log"));
-        let (mut told, mut proxy, mut admin) = (String::new(), None, None);
+        let (mut told, mut proxy, mut admin, mut status) = (String::new(), None, None, None);
         while proxy.is_none() || admin.is_none() {
             let mut line = String::new();
             if log.read_line(&mut line).expect("a log") == 0 {
@@ -39,12 +42,36 @@ impl Binary {
             }
             proxy = proxy.or_else(|| address(&line, "address"));
             admin = admin.or_else(|| address(&line, "admin"));
+            status = status.or_else(|| address(&line, "status"));
             told.push_str(&line);
         }
         let (proxy, admin) = (proxy.expect("a proxy"), admin.expect("an admin listener"));
+        let kept = Arc::new(Mutex::new(told));
+        let keeping = kept.clone();
         // Read on, so that it never waits for its reader.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, proxy, admin }
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                keeping.lock().expect("no panic").push_str(&format!("{line}\n"));
+            }
+        });
+        Self { child, proxy, admin, status: status.expect("a status listener"), log: kept }
+    }
+
+    /// What it has logged so far.
+    pub fn logged(&self) -> String {
+        self.log.lock().expect("no panic").clone()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        let id = i32::try_from(self.child.id()).expect("a process id");
+        // SAFETY: a signal to a child that was not waited for yet, so its id is nobody else's.
+        unsafe { libc::kill(id, signal) };
+    }
+
+    /// Waits until it has ended; its exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        self.child.wait().expect("its end").code()
     }
 
     /// Ends it without a warning (SIGKILL).
@@ -54,11 +81,9 @@ impl Binary {
     }
 
     /// Asks it to end, and waits until it has; its exit code.
-    pub fn terminate(mut self) -> Option<i32> {
-        let id = i32::try_from(self.child.id()).expect("a process id");
-        // SAFETY: a signal to a child that was not waited for yet, so its id is nobody else's.
-        unsafe { libc::kill(id, libc::SIGTERM) };
-        self.child.wait().expect("its end").code()
+    pub fn terminate(self) -> Option<i32> {
+        self.signal(libc::SIGTERM);
+        self.ended()
     }
 }
 

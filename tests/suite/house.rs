@@ -17,8 +17,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cloakroom::app::{ConfigWatch, ReloadNow};
 use cloakroom::clock::{Clock, Time};
+use cloakroom::exchange::Exchanges;
 use cloakroom::handle::{FieldHandle, Handle, SessionId};
+use cloakroom::in_force::InForce;
 use cloakroom::session::{Actor, ActorKind, FieldIndex, LoadError, Session, Sessions, Verdict};
 use cloakroom::structured::Value;
 use cloakroom::telemetry::Metrics;
@@ -48,12 +51,15 @@ pub struct House {
     /// Answers with bytes, for what no well-behaved server would send.
     pub raw_backend: RawBackend,
     pub proxy: SocketAddr,
+    /// Health and figures.
+    pub status: SocketAddr,
     pub metrics: Metrics,
     /// Has the store fail.
     pub faults: Faults,
     folder: Arc<tempfile::TempDir>,
     /// None once the House is closing.
-    sessions: Option<Arc<Sessions>>,
+    exchanges: Option<InForce<Exchanges>>,
+    reload: ReloadNow,
     leaks: Leaks,
     logs: Capture,
     ending: Option<Ending>,
@@ -110,26 +116,59 @@ impl House {
         let clock = plan.clock();
         let logs = Capture::start();
         let faults = Faults::default();
-        let (proxy, sessions, metrics, ending) = start(config, clock.clone(), logs.clone(), faults.clone());
+        let started = start(config, &folder.path().join(plan::FILE), clock.clone(), logs.clone(), faults.clone());
         let leaks = Leaks::default();
         House {
             clock,
             backend,
             raw_backend,
-            proxy,
-            metrics,
+            proxy: started.proxy,
+            status: started.status,
+            metrics: started.metrics,
             faults,
             folder,
-            sessions: Some(sessions),
+            exchanges: Some(started.exchanges),
+            reload: started.reload,
             leaks,
             logs,
-            ending: Some(ending),
+            ending: Some(started.ending),
             runtime,
         }
     }
 
-    fn sessions(&self) -> &Sessions {
-        self.sessions.as_ref().expect("an open House")
+    fn sessions(&self) -> Arc<Sessions> {
+        self.exchanges.as_ref().expect("an open House").current().sessions.clone()
+    }
+
+    /// Puts another plan in the configuration's file, and waits until it was taken on or refused.
+    pub fn reload(&self, plan: &Plan) -> &Self {
+        self.reload_text(&plan.text(self.backend.address, self.raw_backend.address))
+    }
+
+    /// The same with any text.
+    pub fn reload_text(&self, text: &str) -> &Self {
+        let before = self.reloads();
+        let (next, file) = (self.folder.path().join("next.yaml"), self.folder.path().join(plan::FILE));
+        std::fs::write(&next, text).expect("a file");
+        std::fs::rename(next, file).expect("a file");
+        self.reload.ask();
+        self.until("the configuration was read", || self.reloads() > before);
+        self
+    }
+
+    /// How many configurations were taken on or refused.
+    fn reloads(&self) -> u64 {
+        let of = |outcome| self.metric(&format!("cloakroom_config_reloads_total{{outcome=\"{outcome}\"}}"));
+        of("applied") + of("refused")
+    }
+
+    /// What `GET /readyz` answers on the status listener.
+    pub fn readyz(&self) -> (u16, Json) {
+        let mut client = raw::RawClient::connect(self.status);
+        client.send(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let head = client.head().expect("a head");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        (status, serde_json::from_str(&client.rest()).expect("JSON"))
     }
 
     fn wait_for<T>(&self, work: impl Future<Output = T>) -> T {
@@ -154,7 +193,7 @@ impl House {
     }
 
     fn values(&self, fields: &Json) -> Vec<(FieldIndex, Value)> {
-        let schema = &self.sessions().schema;
+        let schema = &self.sessions().schema.clone();
         let members = fields.as_object().expect("an object");
         let value = |(path, json): (&String, &Json)| {
             let (index, field) = schema.find(path).expect("a field of the schema");
@@ -179,7 +218,7 @@ impl House {
     /// A field's value, its default included; null without one, and for what is sensitive.
     pub fn field(&self, guest: &Guest, path: &str) -> Json {
         let session = self.load(guest).expect("a living session");
-        let schema = &self.sessions().schema;
+        let schema = &self.sessions().schema.clone();
         let (index, _) = schema.find(path).expect("a field of the schema");
         session.value(index, schema).map_or(Json::Null, Value::to_json)
     }
@@ -276,23 +315,36 @@ impl House {
     }
 }
 
+/// What a House has of its cloakroom.
+struct Started {
+    proxy: SocketAddr,
+    status: SocketAddr,
+    exchanges: InForce<Exchanges>,
+    metrics: Metrics,
+    reload: ReloadNow,
+    ending: Ending,
+}
+
 /// Starts cloakroom on a thread of its own, whose logs go to this House alone.
 fn start(
     config: cloakroom::config::Config,
+    file: &std::path::Path,
     clock: Clock,
     logs: Capture,
     faults: Faults,
-) -> (SocketAddr, Arc<Sessions>, Metrics, Ending) {
+) -> Started {
     let (report, reported) = channel();
     let (tell, told) = oneshot::channel::<()>();
     let (end, ended) = oneshot::channel();
+    let watch = ConfigWatch::new(file.to_owned());
     let work = async move {
-        let running = match cloakroom::app::start_through(&config, clock, |store| faults.before(store)).await {
+        let mut running = match cloakroom::app::start_through(&config, clock, |store| faults.before(store)).await {
             Ok(running) => running,
             Err(error) => return report.send(Err(error.to_string())).expect("somebody waits"),
         };
-        let parts = (running.proxy.clone(), running.sessions.clone(), running.metrics.clone());
-        report.send(Ok(parts)).expect("somebody waits");
+        let reload = running.follow(watch);
+        let (exchanges, metrics) = (running.exchanges.clone(), running.metrics.clone());
+        report.send(Ok((running.proxy[0], running.status, exchanges, metrics, reload))).expect("somebody waits");
         drop(report);
         let _ = told.await;
         let _ = end.send(running.shut_down().await);
@@ -303,14 +355,16 @@ fn start(
         runtime.block_on(work);
     });
     let started = reported.recv_timeout(PATIENCE).expect("a start in time");
-    let (proxy, sessions, metrics) = started.unwrap_or_else(|error| panic!("cloakroom did not start: {error}"));
-    (proxy[0], sessions, metrics, Ending { tell: Mutex::new(Some(tell)), ended, thread })
+    let (proxy, status, exchanges, metrics, reload) =
+        started.unwrap_or_else(|error| panic!("cloakroom did not start: {error}"));
+    let ending = Ending { tell: Mutex::new(Some(tell)), ended, thread };
+    Started { proxy, status, exchanges, metrics, reload, ending }
 }
 
 impl Drop for House {
     fn drop(&mut self) {
         let Some(ending) = self.ending.take() else { return };
-        self.sessions = None;
+        self.exchanges = None;
         if std::thread::panicking() {
             // What failed already is not to be hidden behind what follows from it.
             return;

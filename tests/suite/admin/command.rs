@@ -25,7 +25,7 @@ impl Counter {
         let desk = Desk::open().await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, drain) = (listener.local_addr().unwrap().to_string(), Drain::default());
-        let served = tokio::spawn(serve(listener, desk.admin(), drain.clone()));
+        let served = tokio::spawn(serve(listener, cloakroom::in_force::InForce::new(desk.admin()), drain.clone()));
         let token_file = desk.folder().join("token");
         std::fs::write(&token_file, "admin-secret-token\n").unwrap();
         Self { desk, address, token_file, drain, served }

@@ -19,7 +19,7 @@ async fn a_listener_answers_while_the_proxy_drains_and_ends_with_it() {
     let desk = Desk::open().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, drain) = (listener.local_addr().unwrap(), Drain::default());
-    let served = tokio::spawn(serve(listener, desk.status(), drain.clone()));
+    let served = tokio::spawn(serve(listener, cloakroom::in_force::InForce::new(desk.status()), drain.clone()));
     let mut kept = TcpStream::connect(address).await.unwrap();
     assert!(ask(&mut kept).await.starts_with("HTTP/1.1 503 "));
     drain.begin();

@@ -9,6 +9,7 @@ use cloakroom::config::{self, Config};
 
 use super::{BEGIN, House};
 
+pub const FILE: &str = "cloakroom.yaml";
 pub const AUDIT: &str = "audit.jsonl";
 
 /// The contract's schema, and a field more of each type.
@@ -93,6 +94,7 @@ pub struct Plan {
     schema: String,
     routes: String,
     top: String,
+    audit: String,
     place: Option<(Arc<tempfile::TempDir>, Clock)>,
 }
 
@@ -105,6 +107,7 @@ impl Plan {
             schema: SCHEMA.into(),
             routes: ROUTES.into(),
             top: String::new(),
+            audit: format!("{{ file: {AUDIT} }}"),
             place: None,
         }
     }
@@ -133,6 +136,12 @@ impl Plan {
     pub fn section(mut self, section: &str) -> Self {
         self.top.push_str(section);
         self.top.push('\n');
+        self
+    }
+
+    /// Sends the audit records elsewhere.
+    pub fn audit(mut self, sink: &str) -> Self {
+        self.audit = sink.into();
         self
     }
 
@@ -173,15 +182,16 @@ impl Plan {
         self.place.as_ref().map_or_else(|| Clock::by_hand(BEGIN), |(_, clock)| clock.clone())
     }
 
-    pub(super) fn text(&self, backend: SocketAddr, raw: SocketAddr) -> String {
-        let Self { listener, store, session, schema, routes, top, .. } = self;
+    /// The file's text.
+    pub fn text(&self, backend: SocketAddr, raw: SocketAddr) -> String {
+        let Self { listener, store, session, schema, routes, top, audit, .. } = self;
         let text = format!(
             "version: 1
 listeners: [{{ address: '127.0.0.1:0'{listener} }}]
 admin: {{ address: '127.0.0.1:0' }}
 status: {{ address: '127.0.0.1:0' }}
 store: {{ {store} }}
-audit: {{ sinks: [{{ file: {AUDIT} }}] }}
+audit: {{ sinks: [{audit}] }}
 shutdown: {{ grace: 1ms, drain: 10s }}
 {top}
 session:
@@ -200,7 +210,7 @@ routes:
 
 /// Reads a configuration as `cloakroom run` would, but for the environment, of which there is none.
 pub fn parse(text: &str, folder: &Path) -> Config {
-    match config::parse(text, &folder.join("cloakroom.yaml"), &|_| None) {
+    match config::parse(text, &folder.join(FILE), &|_| None) {
         Ok(loaded) => loaded.config,
         Err(problems) => panic!("the plan's configuration is refused:\n{}", problems.render(false)),
     }

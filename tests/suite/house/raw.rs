@@ -20,10 +20,7 @@ pub struct RawClient {
 impl House {
     /// Connects and sends these bytes, `{id}` replaced by the guest's id.
     pub fn raw(&self, text: &str) -> RawClient {
-        let stream = TcpStream::connect(self.proxy).expect("a connection");
-        stream.set_nodelay(true).expect("a socket");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        let mut client = RawClient { stream, unread: Vec::new() };
+        let mut client = RawClient::connect(self.proxy);
         client.send(text.as_bytes());
         client
     }
@@ -45,6 +42,13 @@ impl House {
 }
 
 impl RawClient {
+    pub fn connect(to: SocketAddr) -> Self {
+        let stream = TcpStream::connect(to).expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Self { stream, unread: Vec::new() }
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         // The other end may have hung up already, which is what some tests are about.
         let _ = self.stream.write_all(bytes);
