@@ -346,7 +346,18 @@ async fn sweep(exchanges: InForce<Exchanges>, stale: bool, readiness: Readiness,
         }
         let exchanges = exchanges.current();
         exchanges.rooms.sweep();
+        look_at_backends(&exchanges.rooms, &readiness);
         has_answered |= look_at_store(&exchanges.sessions, stale && has_answered, &readiness).await;
+    }
+}
+
+/// Says which backends take no connections: to know, not a reason to send requests elsewhere, where the same backend
+/// would be down as well.
+fn look_at_backends(rooms: &Rooms, readiness: &Readiness) {
+    let down: Vec<&str> = rooms.upstreams.down().collect();
+    match down.as_slice() {
+        [] => readiness.holds("backends"),
+        _ => readiness.holds_but("backends", format!("no connections are taken by {}", down.join(", "))),
     }
 }
 

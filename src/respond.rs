@@ -64,7 +64,10 @@ pub enum Refusal {
 impl Refusal {
     pub fn code(&self) -> Code {
         match self {
-            Self::Route(RouteError::Malformed(_)) | Self::Ambiguous(_) | Self::BodyBroken => Code::RequestMalformed,
+            Self::Route(RouteError::Malformed(_))
+            | Self::Ambiguous(_)
+            | Self::BodyBroken
+            | Self::Upstream(UpstreamError::Unsent) => Code::RequestMalformed,
             Self::Route(RouteError::NotFound) => Code::RouteNotFound,
             Self::Route(RouteError::MethodNotAllowed { .. }) => Code::MethodNotAllowed,
             Self::NoCredential => Code::CredentialMissing,
@@ -83,7 +86,8 @@ impl Refusal {
             Self::Limit(LimitError::Concurrency) => Code::Overloaded,
             Self::BodyTooLarge => Code::ContentTooLarge,
             Self::HeadTooLarge => Code::HeadersTooLarge,
-            Self::Upstream(UpstreamError::ResponseTimeout) => Code::UpstreamTimeout,
+            Self::Upstream(UpstreamError::ResponseTimeout | UpstreamError::Unread) => Code::UpstreamTimeout,
+            Self::Upstream(UpstreamError::Down(_)) => Code::UpstreamDown,
             Self::Upstream(
                 UpstreamError::Connect(_)
                 | UpstreamError::ConnectTimeout
@@ -101,9 +105,12 @@ impl Refusal {
     }
 
     fn retry_after(&self) -> Option<u64> {
-        match self.exceeded() {
-            Some(exceeded) => Some(whole_seconds(exceeded.retry_after)),
-            None => (self.code().status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER),
+        match self {
+            Self::TooManyBad(exceeded) | Self::Limit(LimitError::Rate { exceeded, .. }) => {
+                Some(whole_seconds(exceeded.retry_after))
+            }
+            Self::Upstream(UpstreamError::Down(wait)) => Some(whole_seconds(*wait)),
+            _ => (self.code().status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Forwards requests to backends, over connections that are kept.
 
 mod body;
+mod circuit;
 mod pool;
+mod retry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +28,15 @@ struct Upstream {
     pool: Arc<Pool>,
     connect: Duration,
     response: Duration,
+    idle: Duration,
 }
 
-/// A backend's answer: its head, its body to come, and the connection that it comes over.
+/// A backend's answer: its head, its body to come, the connection that it comes over, and how far the request has come.
 #[derive(Debug)]
 pub struct Answer {
     pub response: Response<Incoming>,
     pub lease: Lease,
+    pub sent: Sent,
 }
 
 /// Why a backend did not answer.
@@ -48,6 +52,12 @@ pub enum UpstreamError {
     Unasked,
     #[error("no response head in time")]
     ResponseTimeout,
+    #[error("the backend took nothing more of the request")]
+    Unread,
+    #[error("nothing more came of the request")]
+    Unsent,
+    #[error("the backend takes no connections")]
+    Down(Duration),
 }
 
 impl Upstreams {
@@ -65,19 +75,21 @@ impl Upstreams {
                 pools.push(pool.clone());
                 pool
             });
-            Upstream { pool, connect: route.timeouts.connect.0, response: route.timeouts.response.0 }
+            let timeouts = &route.timeouts;
+            Upstream { pool, connect: timeouts.connect.0, response: timeouts.response.0, idle: timeouts.idle.0 }
         });
         Self { routes: upstreams.collect(), pools }
     }
 
-    /// Sends a request and waits for the head of its response.
-    ///
-    /// A request that a kept connection did not take, because the backend had closed it, is sent once more over a
-    /// new one: not a byte of it had left. Nothing else is ever repeated.
+    /// Sends a request and waits for the head of its response: for as long as it makes progress, and once it was sent
+    /// whole, for as long as the route gives its backend.
     pub async fn forward(&self, route: RouteIndex, request: Request<Outgoing>) -> Result<Answer, UpstreamError> {
         let Some(upstream) = self.routes.get(route.position()) else { return Err(UpstreamError::ConnectTimeout) };
-        let answer = upstream.exchange(request);
-        tokio::time::timeout(upstream.response, answer).await.unwrap_or(Err(UpstreamError::ResponseTimeout))
+        let sent = request.body().sent();
+        tokio::select! {
+            answer = upstream.exchange(request) => answer,
+            overdue = sent.overdue(upstream.idle, upstream.response) => Err(overdue.into()),
+        }
     }
 
     /// The host and port of a route's backend.
@@ -85,28 +97,13 @@ impl Upstreams {
         self.routes.get(route.position()).map_or("", |upstream| upstream.pool.authority())
     }
 
+    /// The backends that take no connections.
+    pub fn down(&self) -> impl Iterator<Item = &str> {
+        self.pools.iter().filter(|pool| pool.circuit.is_open()).map(|pool| pool.authority())
+    }
+
     /// Closes connections that have been idle for too long.
     pub fn sweep(&self) {
         self.pools.iter().for_each(|pool| pool.sweep());
-    }
-}
-
-impl Upstream {
-    async fn exchange(&self, mut request: Request<Outgoing>) -> Result<Answer, UpstreamError> {
-        let sent = request.body().sent();
-        while let Some(mut lease) = self.pool.take(sent.clone()).await {
-            match lease.send(request).await {
-                Ok(response) => return Ok(Answer { response, lease }),
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(UpstreamError::Broken(failed.into_error())),
-                },
-            }
-        }
-        let mut lease = self.pool.connect(self.connect, sent).await?;
-        match lease.send(request).await {
-            Ok(response) => Ok(Answer { response, lease }),
-            Err(failed) => Err(UpstreamError::Broken(failed.into_error())),
-        }
     }
 }

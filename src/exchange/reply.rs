@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep};
 use crate::limit::Permit;
 use crate::session::Presence;
 use crate::telemetry::Record;
-use crate::upstream::Lease;
+use crate::upstream::{Lease, Sent};
 
 use super::writing::TrailerWriting;
 
@@ -198,16 +198,17 @@ fn passed_on(trailers: HeaderMap) -> Option<Frame<Bytes>> {
     (!trailers.is_empty()).then(|| Frame::trailers(trailers))
 }
 
-/// How long the backend may send nothing.
+/// How long nothing may come, of the response or of a request that is still being sent.
 pub struct Idle {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
     stale: bool,
+    sent: Sent,
 }
 
 impl Idle {
-    pub fn new(limit: Duration) -> Self {
-        Self { limit, sleep: None, stale: false }
+    pub fn new(limit: Duration, sent: Sent) -> Self {
+        Self { limit, sleep: None, stale: false, sent }
     }
 
     fn restart(&mut self) {
@@ -221,6 +222,14 @@ impl Idle {
         if std::mem::take(&mut self.stale) {
             sleep.as_mut().reset(deadline);
         }
-        sleep.as_mut().poll(cx)
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            // An upload that goes on is no silence, even if the backend says nothing meanwhile.
+            let uploading = self.sent.moved() + self.limit;
+            if uploading <= sleep.deadline() {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(uploading);
+        }
     }
 }

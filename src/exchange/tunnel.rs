@@ -1,10 +1,19 @@
 //! Connections that change protocol: bytes both ways until either end, the session or the process is done.
 
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
 use http::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use crate::drain::Drain;
 
@@ -20,20 +29,91 @@ pub fn backend_side(response: &mut Response<Incoming>) -> OnUpgrade {
     hyper::upgrade::on(response)
 }
 
-/// Joins the two sides, on a task that the drain waits for, once both have changed protocol.
-pub fn join(drain: &Drain, client: OnUpgrade, backend: OnUpgrade, mut held: Held) {
+/// Joins the two sides, on a task that the drain waits for, once both have changed protocol. Over when either side
+/// breaks or both have said their last, when the session ends, when nothing came for `idle`, or with the drain.
+pub fn join(drain: &Drain, client: OnUpgrade, backend: OnUpgrade, idle: Duration, mut held: Held) {
     let cut = drain.clone();
     drain.spawn(async move {
-        let (Ok(client), Ok(backend)) = (client.await, backend.await) else { return };
-        let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));
-        tokio::select! {
-            copied = tokio::io::copy_bidirectional(&mut client, &mut backend) => {
-                if copied.is_ok() {
-                    held.completed();
-                }
-            }
-            () = held.closed() => {}
-            () = cut.over() => {}
+        let quiet = Quiet::default();
+        let ended = tokio::select! {
+            ended = pass(client, backend, &quiet) => ended,
+            () = held.closed() => false,
+            () = quiet.lasts(idle) => false,
+            () = cut.over() => false,
+        };
+        if ended {
+            held.completed();
         }
     });
+}
+
+/// Passes bytes both ways, and says whether both sides have ended in order.
+async fn pass(client: OnUpgrade, backend: OnUpgrade, quiet: &Quiet) -> bool {
+    let (Ok(client), Ok(backend)) = (client.await, backend.await) else { return false };
+    let (mut client, mut backend) = (quiet.heeding(client), quiet.heeding(backend));
+    tokio::io::copy_bidirectional(&mut client, &mut backend).await.is_ok()
+}
+
+/// When a byte came last, from either side.
+#[derive(Clone)]
+struct Quiet(Arc<(Instant, AtomicU64)>);
+
+impl Default for Quiet {
+    fn default() -> Self {
+        Self(Arc::new((Instant::now(), AtomicU64::new(0))))
+    }
+}
+
+impl Quiet {
+    fn heeding(&self, side: Upgraded) -> Heeded {
+        Heeded { side: TokioIo::new(side), quiet: self.clone() }
+    }
+
+    fn broken(&self) {
+        let (began, last) = &*self.0;
+        last.store(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Release);
+    }
+
+    /// Resolves once nothing came for so long.
+    async fn lasts(&self, limit: Duration) {
+        let (began, last) = &*self.0;
+        loop {
+            let since = last.load(Ordering::Acquire);
+            tokio::time::sleep_until(*began + Duration::from_micros(since) + limit).await;
+            if last.load(Ordering::Acquire) == since {
+                return;
+            }
+        }
+    }
+}
+
+/// One side, whose bytes break the quiet.
+struct Heeded {
+    side: TokioIo<Upgraded>,
+    quiet: Quiet,
+}
+
+impl AsyncRead for Heeded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.side).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.quiet.broken();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Heeded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.side).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.side).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.side).poll_shutdown(cx)
+    }
 }

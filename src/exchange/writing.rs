@@ -21,7 +21,7 @@ use crate::route::Route;
 use crate::session::{Action, Actor, ActorKind, CommitError, Committed, Presence, Session};
 use crate::store::StoreError;
 use crate::telemetry::{Record, WriteBack, WriteBacks};
-use crate::upstream::{Answer, Lease, UpstreamError};
+use crate::upstream::{Answer, Lease, Sent, UpstreamError};
 use crate::writeback::{Checker, Collected, Part, Wish};
 
 use super::reply::{Held, Idle, Passing, ReplyBody};
@@ -32,6 +32,7 @@ pub struct Passage {
     head: response::Parts,
     body: Incoming,
     lease: Lease,
+    sent: Sent,
     presence: Option<Presence>,
     permit: Permit,
     trailers: TrailerWriting,
@@ -65,7 +66,7 @@ pub async fn settle(
     stripped: &Stripped,
     record: &mut Record,
 ) -> Result<Passage, Refusal> {
-    let Answer { mut response, lease } = answer;
+    let Answer { mut response, lease, sent } = answer;
     let tunnel = upgraded(&mut response, client)?;
     let (mut head, body) = response.into_parts();
     let context = &exchanges.rooms.context;
@@ -97,7 +98,7 @@ pub async fn settle(
     let passes = stripped.trailers;
     filter_trailer_field(&mut head.headers, context.reserved(), passes);
     let trailers = TrailerWriting { writer, state: State::Waiting, strict, passes, preflight };
-    Ok(Passage { head, body, lease, presence, permit, trailers, idle: policy.idle, tunnel })
+    Ok(Passage { head, body, lease, sent, presence, permit, trailers, idle: policy.idle, tunnel })
 }
 
 /// Both sides of a change of protocol. A backend that changes it unasked is no backend to talk to.
@@ -203,7 +204,7 @@ impl Passage {
         record.responding(self.head.status);
         let held = Held::new(record, self.presence, Some(self.permit));
         if let Some((client, backend)) = self.tunnel {
-            tunnel::join(&exchanges.drain, client, backend, held);
+            tunnel::join(&exchanges.drain, client, backend, self.idle, held);
             return Response::from_parts(self.head, ReplyBody::empty());
         }
         let passing = Passing {
@@ -211,7 +212,7 @@ impl Passage {
             held,
             lease: Some(self.lease),
             trailers: self.trailers,
-            idle: Idle::new(self.idle),
+            idle: Idle::new(self.idle, self.sent),
         };
         Response::from_parts(self.head, ReplyBody::backend(passing))
     }

@@ -18,6 +18,8 @@ pub enum Code {
     SessionConflict,
     WriteBackRejected,
     UpstreamUnavailable,
+    /// The same problem, known beforehand: its circuit is open.
+    UpstreamDown,
     UpstreamTimeout,
     StoreUnavailable,
     Overloaded,
@@ -125,6 +127,13 @@ impl Code {
                 14,
                 "Upstream unavailable",
                 "The backend could not be reached, or broke off before it answered.",
+            ),
+            Self::UpstreamDown => Facts(
+                "upstream-unavailable",
+                S::SERVICE_UNAVAILABLE,
+                14,
+                "Upstream unavailable",
+                "The backend takes no connections; Retry-After says when to come again.",
             ),
             Self::UpstreamTimeout => Facts(
                 "upstream-timeout",

@@ -2,42 +2,131 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::context::Context as Stripper;
 
+use super::UpstreamError;
+
 /// How far a request's body has come.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Sent(Arc<Progress>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Progress {
     state: AtomicU8,
+    began: Instant,
+    /// When the last of it was passed on, in microseconds from the beginning.
+    moved: AtomicU64,
+    /// Whether the client is waited for, rather than the backend.
+    waits: AtomicBool,
+    /// Told when it came to its end, whichever that is.
+    ended: Notify,
 }
 
 const COMPLETE: u8 = 1;
 const TOO_LARGE: u8 = 2;
 const BROKEN: u8 = 3;
 
+/// What did not come in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overdue {
+    /// The head of the response, to a request that was sent whole.
+    Response,
+    /// The backend takes nothing more of the request.
+    Backend,
+    /// The client sends nothing more of it.
+    Client,
+}
+
+impl From<Overdue> for UpstreamError {
+    fn from(overdue: Overdue) -> Self {
+        match overdue {
+            Overdue::Response => Self::ResponseTimeout,
+            Overdue::Backend => Self::Unread,
+            Overdue::Client => Self::Unsent,
+        }
+    }
+}
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self(Arc::new(Progress {
+            state: AtomicU8::new(0),
+            began: Instant::now(),
+            moved: AtomicU64::new(0),
+            waits: AtomicBool::new(false),
+            ended: Notify::new(),
+        }))
+    }
+}
+
 impl Sent {
+    fn state(&self) -> u8 {
+        self.0.state.load(Ordering::Acquire)
+    }
+
     pub fn is_complete(&self) -> bool {
-        self.0.state.load(Ordering::Acquire) == COMPLETE
+        self.state() == COMPLETE
     }
 
     /// Whether it was broken off because it is larger than its route takes.
     pub fn is_too_large(&self) -> bool {
-        self.0.state.load(Ordering::Acquire) == TOO_LARGE
+        self.state() == TOO_LARGE
     }
 
     /// Whether what came could not be read on: the client left, or its framing is wrong.
     pub fn is_broken(&self) -> bool {
-        self.0.state.load(Ordering::Acquire) == BROKEN
+        self.state() == BROKEN
+    }
+
+    /// When something of it was last passed on.
+    pub fn moved(&self) -> Instant {
+        self.0.began + Duration::from_micros(self.0.moved.load(Ordering::Acquire))
+    }
+
+    /// Resolves when nothing of it was passed on for `idle`, or when it was sent whole and `response` went by.
+    pub async fn overdue(&self, idle: Duration, response: Duration) -> Overdue {
+        loop {
+            let ended = self.0.ended.notified();
+            let (whole, moved) = (self.is_complete(), self.moved());
+            let limit = if whole { response } else { idle };
+            tokio::select! {
+                () = tokio::time::sleep_until(moved + limit) => {}
+                () = ended => continue,
+            }
+            if whole {
+                return Overdue::Response;
+            }
+            if self.moved() == moved && !self.is_complete() {
+                let waits = self.0.waits.load(Ordering::Acquire);
+                return if waits { Overdue::Client } else { Overdue::Backend };
+            }
+        }
+    }
+
+    fn moves(&self) {
+        let since = u64::try_from(self.0.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.0.moved.store(since, Ordering::Release);
+    }
+
+    fn waits(&self, for_client: bool) {
+        self.0.waits.store(for_client, Ordering::Release);
+    }
+
+    fn ends(&self, state: u8) {
+        self.moves();
+        self.0.state.store(state, Ordering::Release);
+        self.0.ended.notify_one();
     }
 }
 
@@ -97,22 +186,26 @@ impl Body for Outgoing {
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.sent.waits(polled.is_pending());
+        let frame = match ready!(polled) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => {
-                self.sent.0.state.store(BROKEN, Ordering::Release);
+                self.sent.ends(BROKEN);
                 return Poll::Ready(Some(Err(error.into())));
             }
             None => {
-                self.sent.0.state.store(COMPLETE, Ordering::Release);
+                self.sent.ends(COMPLETE);
                 return Poll::Ready(None);
             }
         };
         let passed = self.pass(frame);
         if passed.is_err() {
-            self.sent.0.state.store(TOO_LARGE, Ordering::Release);
+            self.sent.ends(TOO_LARGE);
         } else if self.inner.is_end_stream() {
-            self.sent.0.state.store(COMPLETE, Ordering::Release);
+            self.sent.ends(COMPLETE);
+        } else {
+            self.sent.moves();
         }
         Poll::Ready(Some(passed.map_err(Into::into)))
     }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use super::UpstreamError;
 use super::body::{Outgoing, Sent};
+use super::circuit::Circuit;
 
 /// Shorter than the keep-alive of the servers that agents are written with (Node: 5 s), so that a connection is
 /// seldom used while the backend is closing it.
@@ -26,6 +27,7 @@ const RESPONSE_HEADERS: usize = 256;
 pub struct Pool {
     authority: String,
     idle: Mutex<Vec<Idle>>,
+    pub circuit: Circuit,
 }
 
 #[derive(Debug)]
@@ -46,7 +48,7 @@ impl Pool {
     pub fn new(authority: &str) -> Self {
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
         let authority = if has_port { authority.to_owned() } else { format!("{authority}:80") };
-        Self { authority, idle: Mutex::default() }
+        Self { authority, idle: Mutex::default(), circuit: Circuit::default() }
     }
 
     pub fn authority(&self) -> &str {

@@ -33,7 +33,7 @@ pub use backend::{Answer, Backend, Gate};
 pub use client::{Ask, Reply};
 pub use fault::{Fault, Faults};
 pub use plan::Plan;
-pub use raw::{RawAnswer, RawBackend};
+pub use raw::{RawAnswer, RawBackend, RawClient};
 
 use leak::{Capture, Leaks};
 

@@ -15,7 +15,9 @@ const CLIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/respond/g
 fn backend() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || listener.incoming().for_each(|stream| drop(std::thread::spawn(|| answer(stream.unwrap())))));
+    std::thread::spawn(move || {
+        listener.incoming().for_each(|stream| drop(std::thread::spawn(|| answer(stream.unwrap()))))
+    });
     address
 }
 
@@ -87,8 +89,9 @@ fn call(proxy: SocketAddr, calls: &Json) -> Vec<Json> {
     let mut client = client.spawn().expect("/usr/bin/python3 with grpc, which tests/prepare installs");
     client.stdin.take().unwrap().write_all(calls.to_string().as_bytes()).unwrap();
     let output = client.wait_with_output().unwrap();
-    serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|_| panic!("tests/prepare installs grpc for python: {}", String::from_utf8_lossy(&output.stderr)))
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
+        panic!("tests/prepare installs grpc for python: {}", String::from_utf8_lossy(&output.stderr))
+    })
 }
 
 #[test]

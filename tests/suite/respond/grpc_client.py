@@ -16,9 +16,9 @@ def bytes_as_they_are(message):
     return message
 
 
-def told(call):
+def told(call, streams):
     try:
-        messages = [call.result()] if hasattr(call, "result") and not hasattr(call, "__next__") else list(call)
+        messages = list(call) if streams else [call.result()]
         return {"code": 0, "details": "", "messages": len(messages), "metadata": {}}
     except grpc.RpcError as error:
         metadata = list(error.initial_metadata() or ()) + list(error.trailing_metadata() or ())
@@ -38,8 +38,8 @@ with grpc.insecure_channel(sys.argv[1]) as channel:
     for number, call in enumerate(json.load(sys.stdin)):
         started = start(channel, call)
         if call.get("beside"):
-            beside.append((number, started))
+            beside.append((number, started, call.get("streams")))
         else:
-            results[number] = told(started)
-    results.update((number, told(started)) for number, started in beside)
+            results[number] = told(started, call.get("streams"))
+    results.update((number, told(started, streams)) for number, started, streams in beside)
     print(json.dumps([results[number] for number in sorted(results)]))

@@ -1,0 +1,63 @@
+//! One request to its backend: over a kept connection or a new one, and once more only where it certainly did not leave.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use http::Request;
+
+use super::body::{Outgoing, Sent};
+use super::pool::Lease;
+use super::{Answer, Upstream, UpstreamError};
+
+/// A request is tried so often: what stood in the way of the first may be gone at once, or not soon.
+const TRIES: u32 = 2;
+/// Before a backend that refused a connection is tried again: it may be about to listen.
+const REFUSED: Duration = Duration::from_millis(25);
+
+impl Upstream {
+    /// Sends a request and waits for the head of its response.
+    ///
+    /// It is tried a second time, over a new connection, if the first was refused, or was a kept one that the backend
+    /// had closed: the connection then gives the request back, and not a byte of it had left. Nothing else is ever
+    /// repeated, whatever its method: what was written in part may have been acted on.
+    pub(super) async fn exchange(&self, mut request: Request<Outgoing>) -> Result<Answer, UpstreamError> {
+        let sent = request.body().sent();
+        let mut kept = self.pool.take(sent.clone()).await;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut lease = match kept.take() {
+                Some(lease) => lease,
+                None => match self.connect(sent.clone()).await {
+                    Err(error) if tries < TRIES && is_refused(&error) => {
+                        tokio::time::sleep(REFUSED).await;
+                        continue;
+                    }
+                    connected => connected?,
+                },
+            };
+            match lease.send(request).await {
+                Ok(response) => return Ok(Answer { response, lease, sent }),
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) if tries < TRIES => request = unsent,
+                    _ => return Err(UpstreamError::Broken(failed.into_error())),
+                },
+            }
+        }
+    }
+
+    /// A new connection, unless the backend is known not to take any.
+    async fn connect(&self, sent: Sent) -> Result<Lease, UpstreamError> {
+        let attempt = self.pool.circuit.attempt(Instant::now()).map_err(UpstreamError::Down)?;
+        let connected = self.pool.connect(self.connect, sent).await;
+        match &connected {
+            Ok(_) => attempt.succeeded(),
+            Err(_) => attempt.failed(Instant::now()),
+        }
+        connected
+    }
+}
+
+fn is_refused(error: &UpstreamError) -> bool {
+    matches!(error, UpstreamError::Connect(error) if error.kind() == ErrorKind::ConnectionRefused)
+}
