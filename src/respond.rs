@@ -3,11 +3,11 @@
 mod problem;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 
-use crate::headers::Names;
+use crate::headers::{self, Names};
 use crate::identity::{Ambiguous, ForeignOrigin};
 use crate::limit::LimitError;
 use crate::quota::{Exceeded, whole_seconds};
@@ -134,21 +134,27 @@ impl Asker {
     pub fn of(head: &Parts, upgrades: bool) -> Self {
         let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let grpc = text(header::CONTENT_TYPE).to_ascii_lowercase().starts_with("application/grpc");
-        let navigates = head.method == Method::GET && !upgrades && prefers_html(text(header::ACCEPT));
+        let navigates = head.method == Method::GET && !upgrades && prefers_html(&head.headers);
         let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         Self { grpc, navigates_to: navigates.then(|| target.to_owned()) }
     }
 }
 
 /// Whether `Accept` names HTML with a weight that nothing else exceeds.
-fn prefers_html(accept: &str) -> bool {
-    let weight = |range: &str| {
-        let given = range.split(';').skip(1).find_map(|parameter| parameter.trim().strip_prefix("q="));
-        given.map_or(1.0, |q| q.trim().parse::<f32>().unwrap_or(0.0))
+fn prefers_html(headers: &HeaderMap) -> bool {
+    let ranges = || headers::tokens(headers, &header::ACCEPT);
+    let is_html = |range: &&str| range.split(';').next().is_some_and(|of| of.trim().eq_ignore_ascii_case("text/html"));
+    let html = ranges().filter(is_html).map(weight).fold(0.0, f32::max);
+    html > 0.0 && ranges().all(|range| weight(range) <= html)
+}
+
+/// A range's `q`; one that cannot be read is none.
+fn weight(range: &str) -> f32 {
+    let q = |parameter: &'_ str| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse().unwrap_or(0.0))
     };
-    let of = |range: &str| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let html = accept.split(',').filter(|range| of(range) == "text/html").map(weight).fold(0.0, f32::max);
-    html > 0.0 && accept.split(',').all(|range| weight(range) <= html)
+    range.split(';').skip(1).find_map(q).unwrap_or(1.0)
 }
 
 /// What a refusal is answered with, beside the refusal itself.
@@ -260,11 +266,17 @@ mod tests {
 
     #[test]
     fn browsers_going_to_a_page_are_told_apart() {
-        assert!(prefers_html("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
-        assert!(!prefers_html("*/*"));
-        assert!(!prefers_html("application/json, text/html;q=0.5"));
-        assert!(!prefers_html("text/html;q=0"));
-        assert!(!prefers_html(""));
+        let prefers = |lines: &[&'static str]| {
+            let line = |text: &&'static str| (header::ACCEPT, HeaderValue::from_static(text));
+            prefers_html(&lines.iter().map(line).collect())
+        };
+        assert!(prefers(&["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"]));
+        assert!(prefers(&["*/*;q=0.8", "Text/HTML ; Q=0.9"]));
+        assert!(!prefers(&["*/*"]));
+        assert!(!prefers(&["application/json, text/html;q=0.5"]));
+        assert!(!prefers(&["application/json, text/html;Q=0.5"]));
+        assert!(!prefers(&["text/html;q=0"]));
+        assert!(!prefers(&[""]));
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Exchanges {
         let decides = found.filter(|_| uses);
         let by_cookie = decides.as_ref().is_some_and(|credential| credential.carrier == Carrier::Cookie);
         if by_cookie || self.rooms.permissions.start(route.index).is_some() {
-            self.rooms.origins.check(head, stripped.upgrade.is_some())?;
+            self.rooms.origins.check(head, stripped.upgrade.is_some(), stripped.is_https())?;
         }
         Ok(decides)
     }

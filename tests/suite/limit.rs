@@ -1,6 +1,7 @@
 //! How much may be asked for.
 
 mod cluster;
+mod concurrency;
 
 use serde_json::json;
 
