@@ -102,6 +102,7 @@ pub async fn start_through(
         clock,
         live: live.clone(),
         audit: audit.clone(),
+        metrics: metrics.clone(),
     };
     let sessions = Arc::new(Sessions::new(parts, config));
     sessions.read_revocations().await.map_err(StartError::Revocations)?;
@@ -346,6 +347,7 @@ async fn sweep(exchanges: InForce<Exchanges>, stale: bool, readiness: Readiness,
         }
         let exchanges = exchanges.current();
         exchanges.rooms.sweep();
+        exchanges.sessions.sweep();
         look_at_backends(&exchanges.rooms, &readiness);
         has_answered |= look_at_store(&exchanges.sessions, stale && has_answered, &readiness).await;
     }

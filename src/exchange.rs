@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Stripped;
 use crate::drain::Drain;
-use crate::identity::{Carrier, SessionCookie};
+use crate::identity::{Assertion, Carrier, SessionCookie};
 use crate::in_force::InForce;
 use crate::limit::{LimitError, Permit, per_name};
 use crate::listener::{Arrival, Service};
@@ -57,6 +57,8 @@ struct Course {
 struct Admitted {
     route: Arc<Route>,
     session: Option<Arc<Session>>,
+    /// What the token says that decided, if one did.
+    assertion: Option<Arc<Assertion>>,
     /// How the credential that decided came.
     carrier: Option<Carrier>,
     presence: Option<Presence>,
@@ -123,10 +125,12 @@ impl Exchanges {
         let counted = self.rooms.limiter.admit_peer(route.index, client, &*self.store).await?;
         let policy = self.rooms.policies.of(&route);
         let credential = self.identify(&mut head, (&route, policy), stripped, taken, course)?;
-        let session = self.load(&head, policy, client, credential.as_ref(), record).await?;
+        let entrant = self.load(&head, (&route, policy), client, credential.as_ref(), stripped).await?;
+        if let Some(session) = &entrant.session {
+            record.loaded(session.handle(), session.revision());
+        }
         let preflight = preflight(&head).is_some();
-        let carrier = credential.map(|found| found.carrier);
-        let admitted = self.admit((&route, policy), &counted, session, carrier, preflight).await?;
+        let admitted = self.admit((&route, policy), &counted, entrant, preflight).await?;
         admitted.cut_with(course.cut.take());
         self.touch(&admitted).await;
         let upgrade = stripped.upgrade.as_ref().map(|_| tunnel::client_side(&mut head));

@@ -71,8 +71,11 @@ impl Refusal {
             Self::Route(RouteError::NotFound) => Code::RouteNotFound,
             Self::Route(RouteError::MethodNotAllowed { .. }) => Code::MethodNotAllowed,
             Self::NoCredential => Code::CredentialMissing,
-            Self::BadCredential | Self::Load(LoadError::WrongSecret) => Code::CredentialInvalid,
+            Self::BadCredential | Self::Load(LoadError::WrongSecret | LoadError::Foreign | LoadError::Outdated) => {
+                Code::CredentialInvalid
+            }
             Self::Load(LoadError::NotFound) | Self::Commit(CommitError::NotFound) => Code::SessionNotFound,
+            Self::Load(LoadError::Uninitialised) => Code::SessionToBegin,
             Self::Load(LoadError::Revoked) | Self::Commit(CommitError::Revoked) | Self::SessionEnded => {
                 Code::SessionRevoked
             }
@@ -95,7 +98,7 @@ impl Refusal {
                 | UpstreamError::Unasked,
             ) => Code::UpstreamUnavailable,
             Self::Rejected(_) | Self::Commit(CommitError::TooLarge) => Code::WriteBackRejected,
-            Self::Commit(CommitError::Conflict(_)) => Code::SessionConflict,
+            Self::Commit(CommitError::Conflict(_) | CommitError::Exists) => Code::SessionConflict,
         }
     }
 

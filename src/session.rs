@@ -1,5 +1,6 @@
 //! Sessions: loaded, proven and migrated; created, changed, rotated and revoked.
 
+mod birth;
 mod commit;
 mod delta;
 mod disclose;
@@ -8,11 +9,13 @@ mod load;
 mod migrate;
 mod proposal;
 mod require;
+mod revocations;
 mod revoke;
 mod schema;
 mod start;
 mod state;
 mod sweep;
+mod token;
 mod trail;
 mod vault;
 mod verify;
@@ -28,16 +31,20 @@ use crate::config;
 use crate::handle::{Birth, Handle, NoEntropy, SessionId};
 use crate::keyring::{Keyring, LiveKeyring};
 use crate::store::{Conflict, Entry, Record, Store, StoreError, Trail};
+use crate::telemetry::Metrics;
 
+use revocations::Revocations;
 use state::Fields;
 use vault::Vault;
 
+pub use birth::Born;
 pub use live::{Entering, Live, Presence};
 pub use proposal::{Proposal, fits_at_birth};
 pub use require::Requirements;
 pub use schema::{Field, FieldIndex, Misfit, Schema};
 pub use state::{Held, Proven, Session};
 pub use sweep::{KeyUse, KeyUses, Moved};
+pub use token::Found;
 pub use trail::{Action, Actor, ActorKind};
 pub use verify::{Finding, Verdict};
 
@@ -53,17 +60,41 @@ pub struct Sessions {
     keys: LiveKeyring,
     clock: Clock,
     environment: Arc<str>,
-    lifetime: Lifetime,
-    rotate_grace: Duration,
-    remember_revoked: Duration,
+    terms: Terms,
     store_timeout: Duration,
     live: Live,
     audit: Audit,
     trail_kept: u64,
     trail_retained: Duration,
     decoded: Cache<Handle, Arc<Decoded>>,
-    /// Users whose sessions from before that time are void.
-    void_before: Arc<revoke::VoidBefore>,
+    revocations: Arc<Revocations>,
+    metrics: Metrics,
+}
+
+/// What a configuration has to say of sessions, beside their schema and where they are kept.
+struct Terms {
+    lifetime: Lifetime,
+    rotate_grace: Duration,
+    remember_revoked: Duration,
+    max_per_user: Option<u32>,
+    /// Whose tokens make sessions.
+    issuers: Vec<Arc<str>>,
+    /// How long after its expiry a token may still pass, whoever issued it.
+    leeway: Duration,
+}
+
+impl Terms {
+    fn compile(config: &config::Config) -> Self {
+        let (section, issuers) = (&config.session, config.identity.issuers());
+        Self {
+            lifetime: Lifetime::compile(&section.lifetime),
+            rotate_grace: section.rotate_grace.0,
+            remember_revoked: section.remember_revoked.0.max(section.lifetime.absolute.0),
+            max_per_user: section.max_per_user,
+            issuers: issuers.iter().map(|issuer| issuer.issuer.as_str().into()).collect(),
+            leeway: issuers.iter().map(|issuer| issuer.leeway.0).max().unwrap_or_default(),
+        }
+    }
 }
 
 /// How long sessions live.
@@ -97,11 +128,17 @@ pub enum LoadError {
     Revoked,
     #[error("the secret is not the session's")]
     WrongSecret,
+    #[error("there is no session for this token, and its issuer's tokens make none")]
+    Uninitialised,
+    #[error("the session that the token leads to is somebody else's")]
+    Foreign,
+    #[error("the token was issued longer ago than revocations are remembered")]
+    Outdated,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a value is sealed under key '{0}', which the keyring does not have")]
     UnknownKey(String),
-    #[error("a migration lost its race {MIGRATION_TRIES} times")]
+    #[error("others were first again and again")]
     Contended,
 }
 
@@ -118,10 +155,27 @@ pub enum CommitError {
     TooLarge,
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("there is such a session already")]
+    Exists,
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
     #[error("a value could not be sealed or its record not be signed")]
     Crypto,
+}
+
+/// A session that could not be made, or not be brought to what it is to be, is none.
+impl From<CommitError> for LoadError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NotFound => Self::NotFound,
+            CommitError::Revoked => Self::Revoked,
+            CommitError::Store(error) => Self::Store(error),
+            CommitError::Conflict(_) | CommitError::Exists | CommitError::TooLarge => Self::Contended,
+            CommitError::Entropy(_) | CommitError::Crypto => {
+                Self::Store(StoreError::Unavailable("a commit could not be sealed or signed".into()))
+            }
+        }
+    }
 }
 
 /// What a commit did.
@@ -140,9 +194,7 @@ pub struct Committed {
 #[derive(Debug)]
 pub struct Created {
     pub id: SessionId,
-    pub birth: Birth,
-    pub expires_at: Time,
-    pub ends_at: Time,
+    pub born: Born,
 }
 
 /// What sessions are made of, for [`Sessions::new`].
@@ -153,49 +205,47 @@ pub struct Parts {
     pub clock: Clock,
     pub live: Live,
     pub audit: Audit,
+    pub metrics: Metrics,
 }
 
 impl Sessions {
     pub fn new(parts: Parts, config: &config::Config) -> Self {
-        let section = &config.session;
         Self {
             store: parts.store,
             schema: parts.schema,
             keys: parts.keys,
             clock: parts.clock,
             environment: config.environment.as_str().into(),
-            lifetime: Lifetime::compile(&section.lifetime),
-            rotate_grace: section.rotate_grace.0,
-            remember_revoked: section.remember_revoked.0.max(section.lifetime.absolute.0),
+            terms: Terms::compile(config),
             store_timeout: config.store.timeout.0,
             live: parts.live,
             audit: parts.audit,
             trail_kept: config.audit.keep.into(),
             trail_retained: config.audit.retain.0,
             decoded: Cache::new(DECODED),
-            void_before: Arc::default(),
+            revocations: Arc::default(),
+            metrics: parts.metrics,
         }
     }
 
     /// The same sessions as another configuration has them: one store, one register of what is open, one set of
     /// revocations. Where they are kept, and how much of their trails, stays as it was.
-    pub fn under(&self, schema: Arc<Schema>, section: &config::Session) -> Self {
+    pub fn under(&self, schema: Arc<Schema>, config: &config::Config) -> Self {
         Self {
             store: self.store.clone(),
             schema,
             keys: self.keys.clone(),
             clock: self.clock.clone(),
             environment: self.environment.clone(),
-            lifetime: Lifetime::compile(&section.lifetime),
-            rotate_grace: section.rotate_grace.0,
-            remember_revoked: section.remember_revoked.0.max(section.lifetime.absolute.0),
+            terms: Terms::compile(config),
             store_timeout: self.store_timeout,
             live: self.live.clone(),
             audit: self.audit.clone(),
             trail_kept: self.trail_kept,
             trail_retained: self.trail_retained,
             decoded: Cache::new(DECODED),
-            void_before: self.void_before.clone(),
+            revocations: self.revocations.clone(),
+            metrics: self.metrics.clone(),
         }
     }
 
@@ -209,7 +259,7 @@ impl Sessions {
     }
 
     pub fn lifetime(&self) -> Lifetime {
-        self.lifetime
+        self.terms.lifetime
     }
 
     pub fn environment(&self) -> &str {
@@ -219,6 +269,11 @@ impl Sessions {
     /// The keyring as it is now; another may take its place.
     pub fn keyring(&self) -> Arc<Keyring> {
         self.keys.current()
+    }
+
+    /// Forgets revocations that have ended.
+    pub fn sweep(&self) {
+        self.revocations.sweep(self.clock.now());
     }
 
     async fn bounded<T>(&self, reply: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
@@ -245,14 +300,21 @@ impl Sessions {
 
     /// Enters an exchange in the register of those that are open.
     pub fn enter(&self, session: &Session, touches: bool, closes: bool) -> Presence {
-        self.live.enter(Entering {
+        let believed = session.believed();
+        let presence = self.live.enter(Entering {
             handle: session.handle(),
             birth: session.birth(),
+            believed,
             ends_at: session.ends_at(),
             touches,
             touch_interval: session.touch_interval(),
             last_touch: session.last_active(),
             closes,
-        })
+        });
+        // Once more: it may have been revoked between the load and the register.
+        if self.revocations.void(&believed) {
+            presence.close();
+        }
+        presence
     }
 }

@@ -185,6 +185,8 @@ pub struct Checker<'a> {
     pub schema: &'a Schema,
     pub permissions: &'a Permissions,
     pub route: RouteIndex,
+    /// Whether a token decided, which no new id can take the place of.
+    pub by_token: bool,
     /// Whether others may have written since the session was read: then what looks like no change may be one.
     pub keep_all: bool,
 }
@@ -197,6 +199,9 @@ impl Checker<'_> {
         let rotate = self.flag(&self.names.rotate, collected.rotate.as_deref())?;
         let end = self.flag(&self.names.end, collected.end.as_deref())?;
         self.only_in_head(collected, part)?;
+        if rotate && self.by_token {
+            return Err(Rejection::NotHere(self.names.rotate.clone()));
+        }
         if let Some(start) = &collected.start {
             let others = [&collected.set, &collected.unset, &collected.if_match, &collected.rotate, &collected.end];
             if others.into_iter().any(Option::is_some) {

@@ -139,7 +139,11 @@ impl From<StoreError> for Problem {
 impl From<LoadError> for Problem {
     fn from(error: LoadError) -> Self {
         match error {
-            LoadError::NotFound | LoadError::WrongSecret => Self::no_session(),
+            LoadError::NotFound
+            | LoadError::WrongSecret
+            | LoadError::Uninitialised
+            | LoadError::Foreign
+            | LoadError::Outdated => Self::no_session(),
             LoadError::Revoked => Self::revoked(),
             LoadError::Store(_) | LoadError::UnknownKey(_) | LoadError::Contended => Self::store(&error),
         }
@@ -149,7 +153,7 @@ impl From<LoadError> for Problem {
 impl From<CommitError> for Problem {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::Conflict(_) => Self::conflict(),
+            CommitError::Conflict(_) | CommitError::Exists => Self::conflict(),
             CommitError::NotFound => Self::no_session(),
             CommitError::Revoked => Self::revoked(),
             CommitError::TooLarge => super::fields::too_large(),

@@ -86,7 +86,7 @@ pub async fn create(
         "session_id": *id,
         "session": created.id.handle(),
         "revision": 1,
-        "expires_at": created.expires_at.to_string(),
+        "expires_at": created.born.expires_at.to_string(),
         "set_cookie": cookie.as_ref().and_then(|cookie| cookie.to_str().ok()),
     });
     let head = [(LOCATION, format!("/v1/sessions/{}", created.id.handle())), (ETAG, tag(1))];

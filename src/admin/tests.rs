@@ -23,6 +23,7 @@ fn admin() -> Arc<Admin> {
         clock,
         live: crate::session::Live::default(),
         audit: crate::audit::Audit::default(),
+        metrics: Metrics::new(),
     };
     let sessions = Arc::new(Sessions::new(parts, &config));
     let parts = Parts { sessions, metrics: Metrics::new(), readiness: Readiness::default(), drain: Drain::default() };

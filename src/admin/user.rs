@@ -15,7 +15,7 @@ use super::input::{self, Asked, Moment};
 use super::problem::{Kind, Problem};
 use super::session::Document;
 
-/// Narrows a user to those of one issuer; without it, those whom no token made.
+/// Narrows a user to the one of that issuer; empty, to the one whose sessions no token made.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Issued {
@@ -33,8 +33,8 @@ pub async fn list(
     user: Result<Path<String>, axum::extract::rejection::PathRejection>,
     Asked(Issued { issuer }): Asked<Issued>,
 ) -> Result<Json<Listing>, Problem> {
-    let key = admin.sessions.key_of_user(issuer.as_deref(), &named(user)?);
-    let sessions = admin.sessions.sessions_of(key).await?;
+    let keys = admin.sessions.keys_of_user(issuer.as_deref(), &named(user)?);
+    let sessions = admin.sessions.sessions_of(&keys).await?;
     Ok(Json(Listing { sessions: sessions.iter().map(|session| Document::of(&admin, session)).collect() }))
 }
 
@@ -44,8 +44,8 @@ pub async fn revoke_all(
     user: Result<Path<String>, axum::extract::rejection::PathRejection>,
     Asked(Issued { issuer }): Asked<Issued>,
 ) -> Result<StatusCode, Problem> {
-    let key = admin.sessions.key_of_user(issuer.as_deref(), &named(user)?);
-    admin.sessions.revoke_user(key, admin.sessions.now(), &Actor::new(ActorKind::Admin)).await?;
+    let keys = admin.sessions.keys_of_user(issuer.as_deref(), &named(user)?);
+    admin.sessions.revoke_users(&keys, admin.sessions.now(), &Actor::new(ActorKind::Admin)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -54,6 +54,9 @@ fn named(user: Result<Path<String>, axum::extract::rejection::PathRejection>) ->
         |_| Problem::new(Kind::RequestMalformed, "The user's name in the path is not percent-encoded UTF-8.");
     user.map(|Path(user)| user).map_err(malformed)
 }
+
+/// No token with a longer id is accepted.
+const TOKEN_ID_BYTES: usize = 1024;
 
 /// Of a user or of a token.
 #[derive(Deserialize)]
@@ -74,12 +77,20 @@ pub async fn revoke(
     let Revocation { user, issuer, not_before, jti, exp } = revocation;
     match (user, jti) {
         (Some(user), None) if exp.is_none() => {
-            let key = admin.sessions.key_of_user(issuer.as_deref(), &user);
+            let keys = admin.sessions.keys_of_user(issuer.as_deref(), &user);
             let not_before = not_before.map_or_else(|| admin.sessions.now(), |moment| moment.0);
-            admin.sessions.revoke_user(key, not_before, &Actor::new(ActorKind::Admin)).await?;
+            admin.sessions.revoke_users(&keys, not_before, &Actor::new(ActorKind::Admin)).await?;
             Ok(StatusCode::NO_CONTENT)
         }
-        (None, Some(_)) => Err(Problem::unprocessable("Revocation by token (jti) is not supported yet.")),
+        (None, Some(jti)) if issuer.is_none() && not_before.is_none() => {
+            let exp =
+                exp.ok_or_else(|| Problem::unprocessable("A token is revoked until its exp, which is missing."))?;
+            if !(1..=TOKEN_ID_BYTES).contains(&jti.len()) {
+                return Err(Problem::unprocessable("A jti has 1 to 1024 bytes."));
+            }
+            admin.sessions.revoke_token(&jti, exp.0).await?;
+            Ok(StatusCode::NO_CONTENT)
+        }
         _ => Err(Problem::unprocessable("A revocation names a user, with not_before if need be, or jti and exp.")),
     }
 }

@@ -117,7 +117,7 @@ impl Replaceable {
         let Examined { config, rooms, schema, .. } = examined;
         let sinks = self.audit.prepare(&config.audit.sinks).map_err(|error| error.to_string())?;
         let before = self.exchanges.current();
-        let sessions = Arc::new(before.sessions.under(schema, &config.session));
+        let sessions = Arc::new(before.sessions.under(schema, &config));
         let admin = self.desk.admin.under(sessions.clone(), &config);
         self.audit.replace(sinks);
         self.exchanges.replace(Exchanges { rooms: Arc::new(rooms), sessions, ..Exchanges::clone(&before) });

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value as Json, json};
 
@@ -55,10 +55,10 @@ enum Command {
         #[command(flatten)]
         asked: Asked,
     },
-    /// Revokes a session; done also if it is gone already
+    /// Revokes a session, a user's sessions and older logins, or a token; done also if it is gone already
     Revoke {
-        #[arg(value_parser = handle)]
-        handle: Handle,
+        #[command(flatten)]
+        revoked: Revoked,
         #[command(flatten)]
         asked: Asked,
     },
@@ -72,6 +72,30 @@ enum Command {
         #[command(flatten)]
         asked: Asked,
     },
+}
+
+/// One of the three.
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("revoked").required(true)))]
+struct Revoked {
+    /// One session
+    #[arg(value_parser = handle, group = "revoked")]
+    handle: Option<Handle>,
+    /// All sessions of that user, and tokens of older logins
+    #[arg(long, group = "revoked")]
+    user: Option<String>,
+    /// Only those whom tokens of this issuer made
+    #[arg(long, requires = "user")]
+    issuer: Option<String>,
+    /// Only what is older, in Unix seconds or RFC 3339; now
+    #[arg(long, value_name = "TIME", requires = "user")]
+    not_before: Option<String>,
+    /// One token, by its id
+    #[arg(long, group = "revoked", requires = "exp")]
+    jti: Option<String>,
+    /// When that token expires, in Unix seconds or RFC 3339
+    #[arg(long, value_name = "TIME", requires = "jti")]
+    exp: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -157,9 +181,10 @@ fn done(command: &Command, out: &mut impl Write) -> Result<(), ClientError> {
             let session = asked.target.client()?.ask_at(Method::PATCH, &path(*handle), Some(&body), *if_match)?;
             asked.output.put(out, &session, |out| shown(out, &session))?;
         }
-        Command::Revoke { handle, asked } => {
-            asked.target.client()?.ask(Method::DELETE, &path(*handle), None)?;
-            asked.output.put(out, &json!({ "revoked": handle }), |out| writeln!(out, "{handle} is revoked"))?;
+        Command::Revoke { revoked, asked } => {
+            let told = revoke(&asked.target.client()?, revoked)?;
+            let name = told.as_str().map(visible).unwrap_or_default();
+            asked.output.put(out, &json!({ "revoked": told }), |out| writeln!(out, "{name} is revoked"))?;
         }
         Command::List { user, issuer, asked } => {
             let listed = list(&asked.target.client()?, user, issuer.as_deref())?;
@@ -171,6 +196,26 @@ fn done(command: &Command, out: &mut impl Write) -> Result<(), ClientError> {
 
 pub fn path(handle: Handle) -> String {
     format!("/v1/sessions/{handle}")
+}
+
+/// Has it revoked, and says what.
+fn revoke(client: &Client, revoked: &Revoked) -> Result<Json, ClientError> {
+    let Revoked { handle, user, issuer, not_before, jti, exp } = revoked;
+    if let Some(handle) = handle {
+        client.ask(Method::DELETE, &path(*handle), None)?;
+        return Ok(json!(handle));
+    }
+    let time = |text: &Option<String>| text.as_ref().map(|text| text.parse::<u64>().map_or(json!(text), Json::from));
+    let members = [
+        ("user", user.as_ref().map(|user| json!(user))),
+        ("issuer", issuer.as_ref().map(|issuer| json!(issuer))),
+        ("not_before", time(not_before)),
+        ("jti", jti.as_ref().map(|jti| json!(jti))),
+        ("exp", time(exp)),
+    ];
+    let body: Map<_, _> = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    client.ask(Method::POST, "/v1/revocations", Some(&Json::Object(body)))?;
+    Ok(json!(user.as_ref().or(jti.as_ref())))
 }
 
 fn list(client: &Client, user: &str, issuer: Option<&str>) -> Result<Json, ClientError> {

@@ -15,7 +15,6 @@ pub struct Session {
     pub limits: Limits,
     /// One more session than this revokes the user's oldest.
     #[serde(default)]
-    #[schemars(skip)]
     pub max_per_user: Option<u32>,
     /// How long a revocation is remembered where no absolute lifetime bounds it.
     #[serde(default = "thirty_days")]

@@ -45,7 +45,6 @@ const TABLE: &[Rule] = &[
     Rule { place: "store/durability", refuses: Unless(|| json!({ "wait_replicas": 0, "timeout": "100ms" })) },
     Rule { place: "identity/jwt", refuses: Unless(|| Value::Null) },
     Rule { place: "identity/introspection", refuses: Unless(|| Value::Null) },
-    Rule { place: "session/max_per_user", refuses: Unless(|| Value::Null) },
     Rule { place: "routes/*/upstream", refuses: Such(
         |text| ["https:", "h2c:", "unix:"].iter().any(|scheme| text.starts_with(scheme)),
         "upstreams other than `http://` are not supported yet",

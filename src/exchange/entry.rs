@@ -7,13 +7,13 @@ use http::request::Parts;
 
 use crate::config::{self, SessionUse};
 use crate::context::Stripped;
-use crate::handle::{Birth, Handle};
-use crate::identity::{Ambiguous, Carrier, Credential, Presented, Taken};
+use crate::handle::{Birth, Handle, SessionId};
+use crate::identity::{Ambiguous, Assertion, Carrier, Credential, Presented, Taken, Token};
 use crate::limit::PeerAdmitted;
 use crate::respond::Refusal;
 use crate::route::Route;
-use crate::session::{LoadError, Session};
-use crate::telemetry::{Reason, Record};
+use crate::session::{Actor, ActorKind, Found, LoadError, Session};
+use crate::telemetry::Reason;
 
 use super::policy::{self, Policy};
 use super::{Admitted, Course, Exchanges};
@@ -44,34 +44,38 @@ impl Exchanges {
         Ok(decides)
     }
 
-    /// The session that the credential proves; none where the route can do without.
+    /// Who the credential proves the client to be; nobody where the route can do without.
     pub(super) async fn load(
         &self,
         head: &Parts,
-        policy: &Policy,
+        (route, policy): (&Route, &Policy),
         client: IpAddr,
         credential: Option<&Credential>,
-        record: &mut Record,
-    ) -> Result<Option<Session>, Refusal> {
+        stripped: &Stripped,
+    ) -> Result<Entrant, Refusal> {
         let needed = policy.session == SessionUse::Required && policy::preflight(head).is_none();
         let Some(credential) = credential else {
-            return if needed { Err(Refusal::NoCredential) } else { Ok(None) };
+            return if needed { Err(Refusal::NoCredential) } else { Ok(Entrant::default()) };
         };
-        match self.prove(client, credential).await {
-            Ok(session) => {
-                record.loaded(session.handle(), session.revision());
-                Ok(Some(session))
+        let entrant = match &credential.presented {
+            Presented::SessionId(id) => self.prove(client, id.as_ref()).await,
+            Presented::Jwt(token) | Presented::Opaque(token) => {
+                let assertion = self.verify(client, token).await?;
+                let actor = client_actor(route, stripped);
+                self.lead(client, assertion, &actor, needed).await
             }
-            Err(refusal) if !needed && is_none_at_all(&refusal) => Ok(None),
+        };
+        match entrant {
+            Ok(entrant) => Ok(Entrant { carrier: Some(credential.carrier), ..entrant }),
+            Err(refusal) if !needed && is_none_at_all(&refusal, credential) => {
+                Ok(Entrant { carrier: Some(credential.carrier), ..Entrant::default() })
+            }
             Err(refusal) => Err(refusal),
         }
     }
 
-    pub(super) async fn prove(&self, client: IpAddr, credential: &Credential) -> Result<Session, Refusal> {
-        let id = match &credential.presented {
-            Presented::SessionId(id) => id.as_ref(),
-            Presented::Jwt(_) | Presented::Opaque(_) => None,
-        };
+    /// The session that an id names and proves.
+    async fn prove(&self, client: IpAddr, id: Option<&SessionId>) -> Result<Entrant, Refusal> {
         if let Some(failures) = &self.rooms.failures {
             failures.admit(client, id).map_err(Refusal::TooManyBad)?;
         }
@@ -81,16 +85,50 @@ impl Exchanges {
         };
         match (&proven, &self.rooms.failures) {
             (Ok(_), Some(failures)) => failures.succeeded_with(id),
-            (Err(refusal), failures) if is_none_at_all(refusal) => {
-                let reason = Reason { reason: refusal.code().name() };
-                self.metrics.credentials_rejected.get_or_create(&reason).inc();
-                if let Some(failures) = failures {
-                    failures.failed(client);
-                }
-            }
+            (Err(refusal), _) if proves_nothing(refusal) => self.count_bad(client, refusal),
             _ => {}
         }
-        proven
+        proven.map(|session| Entrant { session: Some(session), ..Entrant::default() })
+    }
+
+    /// What a token asserts, once it is verified.
+    async fn verify(&self, _client: IpAddr, _token: &Token) -> Result<Arc<Assertion>, Refusal> {
+        Err(Refusal::BadCredential)
+    }
+
+    /// The session that a verified token leads to. A route that can do without one has the token all the same, should
+    /// its backend begin one.
+    async fn lead(
+        &self,
+        client: IpAddr,
+        assertion: Arc<Assertion>,
+        actor: &Actor,
+        needed: bool,
+    ) -> Result<Entrant, Refusal> {
+        match self.sessions.load_by_token(&assertion, actor).await {
+            Ok(Found { session, is_new }) => {
+                self.metrics.sessions_started.inc_by(u64::from(is_new));
+                Ok(Entrant { session: Some(session), assertion: Some(assertion), carrier: None })
+            }
+            Err(LoadError::Uninitialised) if !needed => {
+                Ok(Entrant { session: None, assertion: Some(assertion), carrier: None })
+            }
+            Err(error) => {
+                let refusal = Refusal::from(error);
+                if matches!(refusal, Refusal::Load(LoadError::Foreign | LoadError::Outdated)) {
+                    self.count_bad(client, &refusal);
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    fn count_bad(&self, client: IpAddr, refusal: &Refusal) {
+        let reason = Reason { reason: refusal.code().name() };
+        self.metrics.credentials_rejected.get_or_create(&reason).inc();
+        if let Some(failures) = &self.rooms.failures {
+            failures.failed(client);
+        }
     }
 
     /// Limits, requirements and the place among the open exchanges: once the credential is proven.
@@ -98,10 +136,10 @@ impl Exchanges {
         &self,
         (route, policy): (&Arc<Route>, &Policy),
         counted: &PeerAdmitted,
-        session: Option<Session>,
-        carrier: Option<Carrier>,
+        entrant: Entrant,
         preflight: bool,
     ) -> Result<Admitted, Refusal> {
+        let Entrant { session, assertion, carrier } = entrant;
         let limiter = &self.rooms.limiter;
         let counted = limiter.admit(route.index, counted, session.as_ref(), &*self.store).await?;
         if !policy.require.is_empty() && !preflight {
@@ -118,7 +156,8 @@ impl Exchanges {
                 policy.on_revoke == config::OnRevoke::Close,
             )
         });
-        Ok(Admitted { route: route.clone(), session: session.map(Arc::new), carrier, presence, permit, preflight })
+        let session = session.map(Arc::new);
+        Ok(Admitted { route: route.clone(), session, assertion, carrier, presence, permit, preflight })
     }
 
     /// Slides the idle expiry where that is due. It failing is no reason to fail the request: the session lives on
@@ -147,10 +186,35 @@ impl Exchanges {
     }
 }
 
-/// Whether a refused credential means that there is no session: not an outage, and not a limit.
-fn is_none_at_all(refusal: &Refusal) -> bool {
+/// Who a client is, as far as its credential says.
+#[derive(Default)]
+pub(super) struct Entrant {
+    pub session: Option<Session>,
+    /// What the token says that decided, also where it leads to no session yet.
+    pub assertion: Option<Arc<Assertion>>,
+    /// How the credential that decided came.
+    pub carrier: Option<Carrier>,
+}
+
+/// A client whose token makes its session, or changes it.
+fn client_actor(route: &Route, stripped: &Stripped) -> Actor {
+    Actor {
+        route: Some(route.name.clone()),
+        request_id: Some(stripped.request_id.clone()),
+        trace_id: Some(stripped.trace.id().into()),
+        ..Actor::new(ActorKind::Client)
+    }
+}
+
+/// Whether a refused session id means that there is no session: not an outage, and not a limit.
+fn proves_nothing(refusal: &Refusal) -> bool {
     matches!(
         refusal,
         Refusal::BadCredential | Refusal::Load(LoadError::NotFound | LoadError::Revoked | LoadError::WrongSecret)
     )
+}
+
+/// A bad session id counts as none where a route can do without; a bad token never does.
+fn is_none_at_all(refusal: &Refusal, credential: &Credential) -> bool {
+    matches!(credential.presented, Presented::SessionId(_)) && proves_nothing(refusal)
 }

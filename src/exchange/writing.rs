@@ -14,7 +14,7 @@ use crate::config::{IdChoice, OnReject};
 use crate::context::Stripped;
 use crate::handle::SessionId;
 use crate::headers;
-use crate::identity::Carrier;
+use crate::identity::{Assertion, Carrier};
 use crate::limit::Permit;
 use crate::respond::Refusal;
 use crate::route::Route;
@@ -46,6 +46,8 @@ struct Writer {
     exchanges: Exchanges,
     route: Arc<Route>,
     session: Option<Arc<Session>>,
+    /// What the token says that decided, if one did.
+    assertion: Option<Arc<Assertion>>,
     /// The revision that the head of the same response committed.
     own: Option<u64>,
     actor: Actor,
@@ -72,13 +74,14 @@ pub async fn settle(
     let context = &exchanges.rooms.context;
     let collected = Collected::take(&mut head.headers, &context.names, context.reserved());
     clean(&mut head, exchanges, tunnel.is_some());
-    let Admitted { route, session, carrier, presence, permit, preflight } = admitted;
+    let Admitted { route, session, assertion, carrier, presence, permit, preflight } = admitted;
     let policy = exchanges.rooms.policies.of(&route);
     let mut writer = Writer {
         exchanges: exchanges.clone(),
         actor: actor(&route, session.as_deref(), stripped),
         route: route.clone(),
         session,
+        assertion,
         own: None,
     };
     let strict = policy.on_reject == OnReject::Fail && head.status.as_u16() < 400;
@@ -233,6 +236,7 @@ impl Writer {
             schema: &sessions.schema,
             permissions: &rooms.permissions,
             route: self.route.index,
+            by_token: self.assertion.is_some(),
             keep_all: self.own.is_some() && now.as_ref().map(|session| session.revision()) != self.own,
         };
         match (checker.check(&collected, part, now.as_deref())?, now.as_deref()) {
@@ -244,8 +248,14 @@ impl Writer {
             }
             (Wish::Start(values), session) => {
                 let carry = rooms.permissions.start(self.route.index).map_or(&[][..], |start| &start.carry);
-                let created = sessions.start(session, &values, carry, &self.actor).await?;
-                let committed = Committed { revision: Some(1), new_id: Some(created.id), ..Committed::default() };
+                let new_id = match &self.assertion {
+                    Some(assertion) => {
+                        sessions.start_by_token(assertion, session, &values, carry, &self.actor).await?;
+                        None
+                    }
+                    None => Some(sessions.start(session, &values, carry, &self.actor).await?.id),
+                };
+                let committed = Committed { revision: Some(1), new_id, ..Committed::default() };
                 Ok(Written { outcome: WriteBack::Started, committed })
             }
             (Wish::Nothing | Wish::Change(_), _) => {

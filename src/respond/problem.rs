@@ -9,6 +9,8 @@ pub enum Code {
     CredentialMissing,
     CredentialInvalid,
     SessionNotFound,
+    /// Of a token that is good and leads to no session: the same name, and something else to do.
+    SessionToBegin,
     SessionRevoked,
     Forbidden,
     RouteNotFound,
@@ -32,6 +34,8 @@ pub enum Code {
 pub enum Action {
     /// Prove itself anew.
     Reauth,
+    /// Begin a session with the same credential.
+    Reinit,
     /// Read the session again, and decide whether to repeat the request.
     Reload,
 }
@@ -40,6 +44,7 @@ impl Action {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Reauth => "reauth",
+            Self::Reinit => "reinit",
             Self::Reload => "reload",
         }
     }
@@ -72,6 +77,13 @@ impl Code {
                 16,
                 "Session not found",
                 "There is no such session: it has expired or never was.",
+            ),
+            Self::SessionToBegin => Facts(
+                "session-not-found",
+                S::UNAUTHORIZED,
+                16,
+                "Session not found",
+                "The token is good, and there is no session for it: it has expired or was not begun yet.",
             ),
             Self::SessionRevoked => {
                 Facts("session-revoked", S::UNAUTHORIZED, 16, "Session revoked", "The session was ended.")
@@ -191,6 +203,7 @@ impl Code {
             Self::CredentialMissing | Self::CredentialInvalid | Self::SessionNotFound | Self::SessionRevoked => {
                 Some(Action::Reauth)
             }
+            Self::SessionToBegin => Some(Action::Reinit),
             Self::SessionConflict => Some(Action::Reload),
             _ => None,
         }

@@ -50,15 +50,15 @@ impl Sessions {
         };
         let mut change = Change {
             if_match: proposal.if_match,
-            user: self.user_after(&deltas),
-            end: proposal.end.then(|| session.ends_at()),
+            user: self.user_after(&deltas, session.issuer()),
+            end: proposal.end.then(|| self.tombstone_until(session.record())),
             growth: Some(proposal.growth(session, &self.schema)),
             ..self.change(base, handle, &deltas)?
         };
         change.rotate = new_id.as_ref().map(|(current, next)| Rotate {
             current: *current,
             next: next.hash(),
-            grace_until: self.clock.now().plus(self.rotate_grace),
+            grace_until: self.clock.now().plus(self.terms.rotate_grace),
         });
         let named = |rotates: bool| match (proposal.end, rotates) {
             (true, _) => Action::Revoke,
@@ -110,24 +110,35 @@ impl Sessions {
     }
 
     /// The user whose session it is after these changes, where they touch that field.
-    pub(super) fn user_after(&self, deltas: &[Delta]) -> Option<Option<UserKey>> {
+    ///
+    /// A token's session is a user's of its issuer.
+    pub(super) fn user_after(&self, deltas: &[Delta], issuer: Option<&str>) -> Option<Option<UserKey>> {
         let field = self.schema.field(self.schema.user()?)?;
         let delta = deltas.iter().find(|delta| delta.path == field.path)?;
         let value = delta.after.as_ref().and_then(|plain| field.read(plain));
-        Some(value.and_then(|value| self.user_key(&value)))
+        Some(value.and_then(|value| self.user_key(issuer, &value)))
     }
 
-    pub(super) fn user_key(&self, value: &Value) -> Option<UserKey> {
+    fn user_key(&self, issuer: Option<&str>, value: &Value) -> Option<UserKey> {
         match value {
-            Value::Scalar(Scalar::String(text)) => Some(self.keyring().user_key(None, text)),
-            Value::Scalar(Scalar::Integer(number)) => Some(self.keyring().user_key(None, &number.to_string())),
+            Value::Scalar(Scalar::String(text)) => Some(self.keyring().user_key(issuer, text)),
+            Value::Scalar(Scalar::Integer(number)) => Some(self.keyring().user_key(issuer, &number.to_string())),
             _ => None,
         }
     }
 
-    /// The key that a user's sessions are listed under: a user of that issuer, or one whom no token made.
-    pub fn key_of_user(&self, issuer: Option<&str>, user: &str) -> UserKey {
-        self.keyring().user_key(issuer, user)
+    /// The keys that a user's sessions are listed under: of that issuer; else of every issuer, and of those whom no
+    /// token made. An empty issuer means the last alone.
+    pub fn keys_of_user(&self, issuer: Option<&str>, user: &str) -> Vec<UserKey> {
+        let keyring = self.keyring();
+        match issuer {
+            Some("") => vec![keyring.user_key(None, user)],
+            Some(issuer) => vec![keyring.user_key(Some(issuer), user)],
+            None => {
+                let issuers = self.terms.issuers.iter().map(|issuer| Some(&**issuer));
+                std::iter::once(None).chain(issuers).map(|issuer| keyring.user_key(issuer, user)).collect()
+            }
+        }
     }
 
     pub(super) fn draft(
@@ -155,8 +166,13 @@ impl Sessions {
     ) -> Result<Outcome, CommitError> {
         let id = CommitId::random()?;
         let record = self.draft((handle, change.base.revision, id), action, actor, deltas)?;
+        let user = change.user.flatten();
         let effect = Effect::Change(Box::new(change));
-        self.settle_outcome(Commit { id, handle, now: self.clock.now(), effect, record }).await
+        let outcome = self.settle_outcome(Commit { id, handle, now: self.clock.now(), effect, record }).await?;
+        if matches!(outcome, Outcome::Done { .. }) {
+            self.keep_to_bound(user, actor).await;
+        }
+        Ok(outcome)
     }
 
     /// Has the store apply a commit, and passes the completed record on to the sinks.
@@ -177,6 +193,10 @@ impl Sessions {
                     self.audit.committed(record);
                 }
                 Ok(Outcome::Done { revision, seq, record })
+            }
+            Outcome::Replaced { ended, record } => {
+                ended.iter().chain([&record]).for_each(|record| self.audit.committed(record));
+                Ok(Outcome::Replaced { ended, record })
             }
             other => Ok(other),
         }

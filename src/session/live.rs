@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Time;
 use crate::handle::{Birth, Handle};
 
+use super::revocations::Believed;
+
 /// Longer than any load takes.
 const ENTERING: Duration = Duration::from_secs(30);
 
@@ -33,6 +35,7 @@ struct Register {
 pub struct Open {
     pub handle: Handle,
     pub birth: Birth,
+    believed: Believed,
     /// Absolute expiry, past which nothing of the exchange counts.
     ends_at: Time,
     /// Whether its being open counts as activity.
@@ -61,6 +64,7 @@ pub struct Presence {
 pub struct Entering {
     pub handle: Handle,
     pub birth: Birth,
+    pub believed: Believed,
     pub ends_at: Time,
     pub touches: bool,
     pub touch_interval: u64,
@@ -77,6 +81,7 @@ impl Live {
         let open = Arc::new(Open {
             handle: entering.handle,
             birth: entering.birth,
+            believed: entering.believed,
             ends_at: entering.ends_at,
             touches: entering.touches,
             touch_interval: entering.touch_interval,
@@ -102,6 +107,15 @@ impl Live {
         self.lock().ended.insert((handle, birth), Instant::now());
         self.each(|open| {
             if open.handle == handle && open.birth == birth {
+                open.close();
+            }
+        });
+    }
+
+    /// Closes the open exchanges of all sessions that are no longer believed.
+    pub fn close_void(&self, is_void: impl Fn(&Believed) -> bool) {
+        self.each(|open| {
+            if is_void(&open.believed) {
                 open.close();
             }
         });
@@ -171,6 +185,11 @@ impl Presence {
         self.open.waker.register(cx.waker());
         // Once more: it may have been closed between the look and the registration.
         if self.open.closed.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ends the exchange: its session was over before it was entered.
+    pub fn close(&self) {
+        self.open.close();
     }
 
     /// Says what ends the exchange where its client takes nothing any more.

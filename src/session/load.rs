@@ -102,30 +102,29 @@ impl Sessions {
         let actor = Actor { user: record.user, ..Actor::new(ActorKind::Cloakroom) };
         let change = Change {
             schema: Some(self.schema.version),
-            user: self.user_after(deltas),
+            user: self.user_after(deltas, record.proof.token().map(|token| &*token.issuer)),
             ..self.change(base, handle, deltas).map_err(|_| StoreError::Unavailable("sealing failed".into()))?
         };
         match self.submit(handle, Action::Migrate, &actor, deltas, change).await {
             Ok(_) | Err(CommitError::Conflict(_)) => Ok(()),
-            Err(CommitError::NotFound) => Err(LoadError::NotFound),
-            Err(CommitError::Revoked) => Err(LoadError::Revoked),
-            Err(CommitError::Store(error)) => Err(error.into()),
-            Err(CommitError::TooLarge | CommitError::Entropy(_) | CommitError::Crypto) => {
-                Err(StoreError::Unavailable("the migration could not be signed".into()).into())
-            }
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// The living sessions of a user, oldest first.
-    pub async fn sessions_of(&self, user: UserKey) -> Result<Vec<Session>, LoadError> {
-        let mut sessions = Vec::new();
-        for handle in self.bounded(self.store.sessions_of(user)).await? {
+    /// The living sessions of a user, who is one under several issuers; oldest first.
+    pub async fn sessions_of(&self, users: &[UserKey]) -> Result<Vec<Session>, LoadError> {
+        let (mut handles, mut sessions) = (Vec::new(), Vec::new());
+        for user in users {
+            handles.extend(self.bounded(self.store.sessions_of(*user)).await?);
+        }
+        for handle in handles {
             match self.find(handle).await {
                 Ok(session) => sessions.push(session),
                 Err(LoadError::NotFound | LoadError::Revoked) => {}
                 Err(error) => return Err(error),
             }
         }
+        sessions.sort_by_key(|session| (session.created_at(), session.handle()));
         Ok(sessions)
     }
 }

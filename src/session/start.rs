@@ -1,16 +1,15 @@
 //! How sessions begin: with an id that nobody chose, and nothing of a session before but what may be carried.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use crate::handle::{Birth, CommitId, SessionId};
-use crate::store::{Commit, Effect, Outcome, PreviousSecret, Proof, Record, StoreError, Stored};
+use crate::handle::SessionId;
+use crate::store::{Proof, StoreError};
 use crate::structured::Value;
 
-use super::delta::{self, Delta};
+use super::birth::Birthright;
+use super::delta::Delta;
 use super::proposal::size_at_birth;
 use super::schema::FieldIndex;
 use super::state::Session;
-use super::trail::{Action, Actor};
+use super::trail::Actor;
 use super::vault::Plain;
 use super::{CommitError, Created, Lifetime, Sessions};
 
@@ -25,7 +24,7 @@ impl Sessions {
         self.create_with(self.first_values(values), lifetime, actor).await
     }
 
-    fn first_values(&self, values: &[(FieldIndex, Value)]) -> Vec<Delta> {
+    pub(super) fn first_values(&self, values: &[(FieldIndex, Value)]) -> Vec<Delta> {
         let first = |(index, value): &(FieldIndex, Value)| {
             let field = self.schema.field(*index)?;
             let after = Some(Plain::new(value.to_json().to_string()));
@@ -37,37 +36,15 @@ impl Sessions {
 
     async fn create_with(&self, deltas: Vec<Delta>, lifetime: Lifetime, actor: &Actor) -> Result<Created, CommitError> {
         let id = SessionId::random()?;
-        let birth = Birth::random()?;
-        let now = self.clock.now();
-        let user = self.user_after(&deltas).flatten();
-        let (set, _) = delta::writes(&deltas, &self.vault(id.handle(), birth), now).ok_or(CommitError::Crypto)?;
-        let fields: BTreeMap<_, _> = set.into_iter().map(|(path, json)| (path, Stored { json, revision: 1 })).collect();
-        let record = Record {
-            birth,
-            schema: self.schema.version,
-            revision: 1,
-            seq: 1,
-            size: None,
-            proof: Proof::Secret { hash: id.hash(), previous: None::<PreviousSecret> },
-            user,
-            created_at: now,
-            last_active: now,
-            ends_at: now.plus(lifetime.absolute),
-            idle: u64::try_from(lifetime.idle.as_millis()).unwrap_or(u64::MAX),
-            touch_interval: u64::try_from(lifetime.touch_interval.as_millis()).unwrap_or(u64::MAX),
-            fields,
-            unset: BTreeMap::new(),
-            recent: VecDeque::new(),
-        };
-        let (ends_at, expires_at) = (record.ends_at, now.plus(lifetime.idle).min(record.ends_at));
-        let actor = Actor { user: user.or(actor.user), ..actor.clone() };
-        let commit_id = CommitId::random()?;
-        let draft = self.draft((id.handle(), 0, commit_id), Action::Create, &actor, &deltas)?;
-        let effect = Effect::Create(Box::new(record));
-        match self.settle_outcome(Commit { id: commit_id, handle: id.handle(), now, effect, record: draft }).await? {
-            Outcome::Done { .. } => Ok(Created { id, birth, expires_at, ends_at }),
+        let proof = Proof::Secret { hash: id.hash(), previous: None };
+        let new = Birthright { handle: id.handle(), proof, bearing: None, deltas, lifetime };
+        match self.bear(new, None, actor).await {
+            Ok(born) => Ok(Created { id, born }),
             // A random name that is taken is no luck of ours: nothing was made, and nobody's session is handed out.
-            _ => Err(StoreError::Unavailable("a new session's name was taken".into()).into()),
+            Err(CommitError::Exists | CommitError::Revoked) => {
+                Err(StoreError::Unavailable("a new session's name was taken".into()).into())
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -84,11 +61,7 @@ impl Sessions {
     ) -> Result<Created, CommitError> {
         let mut deltas: Vec<Delta> = Vec::new();
         if let Some(old) = old {
-            if old.user().is_none() {
-                let carried = carry.iter().filter(|index| !values.iter().any(|(given, _)| given == *index));
-                let mut room = self.schema.session_limit.saturating_sub(size_at_birth(values, &self.schema));
-                deltas.extend(carried.filter_map(|index| self.carried(old, *index, &mut room)));
-            }
+            deltas = self.carried_over(old, values, carry);
             match self.revoke(old.handle(), Some(old.birth()), actor).await {
                 // Gone is gone, whoever was first.
                 Ok(()) | Err(CommitError::NotFound | CommitError::Revoked) => {}
@@ -96,7 +69,22 @@ impl Sessions {
             }
         }
         deltas.extend(self.first_values(values));
-        self.create_with(deltas, self.lifetime, actor).await
+        self.create_with(deltas, self.terms.lifetime, actor).await
+    }
+
+    /// What a session without a user hands on: the fields that may be carried and were not given anew.
+    pub(super) fn carried_over(
+        &self,
+        old: &Session,
+        values: &[(FieldIndex, Value)],
+        carry: &[FieldIndex],
+    ) -> Vec<Delta> {
+        if old.user().is_some() {
+            return Vec::new();
+        }
+        let carried = carry.iter().filter(|index| !values.iter().any(|(given, _)| given == *index));
+        let mut room = self.schema.session_limit.saturating_sub(size_at_birth(values, &self.schema));
+        carried.filter_map(|index| self.carried(old, *index, &mut room)).collect()
     }
 
     fn carried(&self, old: &Session, index: FieldIndex, room: &mut usize) -> Option<Delta> {

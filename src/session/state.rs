@@ -7,6 +7,7 @@ use crate::handle::{Birth, Handle, SecretHash, UserKey};
 use crate::store::{Base, Record};
 use crate::structured::Value;
 
+use super::revocations::{Bearing, Believed};
 use super::schema::{FieldIndex, Schema};
 use super::vault::{self, Closed, Vault};
 
@@ -29,7 +30,9 @@ pub enum Proven {
     Current(SecretHash),
     /// By the one before, within its grace.
     Previous,
-    /// Not by a secret: the admin API.
+    /// By a token.
+    Token(Bearing),
+    /// By nothing of a client's: the admin API.
     Otherwise,
 }
 
@@ -108,6 +111,20 @@ impl Session {
 
     pub fn user(&self) -> Option<UserKey> {
         self.record.user
+    }
+
+    /// Whose tokens made it; none where no token did.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.record.proof.token().map(|token| &*token.issuer)
+    }
+
+    /// What revocations may be about.
+    pub(super) fn believed(&self) -> Believed {
+        let bearing = match self.proven {
+            Proven::Token(bearing) => Some(bearing),
+            Proven::Current(_) | Proven::Previous | Proven::Otherwise => None,
+        };
+        Believed { user: self.record.user, created_at: self.record.created_at, bearing }
     }
 
     pub fn created_at(&self) -> Time {

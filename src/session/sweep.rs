@@ -112,7 +112,7 @@ impl Sessions {
                 // Another writer was there: what it wrote is looked at anew.
                 Ok(_) | Err(CommitError::Conflict(_)) => {}
                 Err(CommitError::Store(error)) => return Err(error),
-                Err(CommitError::TooLarge | CommitError::Entropy(_) | CommitError::Crypto) => {
+                Err(CommitError::Exists | CommitError::TooLarge | CommitError::Entropy(_) | CommitError::Crypto) => {
                     return Err(StoreError::Unavailable("a value could not be sealed".into()));
                 }
             }

@@ -18,6 +18,7 @@ use super::vault::Plain;
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     Create,
+    Claims,
     Write,
     Migrate,
     Rotate,
@@ -55,6 +56,8 @@ impl Actor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActorKind {
+    /// A client whose token made its session, or brought it to what the token says.
+    Client,
     /// An agent's write-back.
     Backend,
     /// The admin API.

@@ -30,6 +30,7 @@ pub struct Figures {
     pub credentials_rejected: Family<Reason, Counter>,
     pub sessions_started: Counter,
     pub sessions_ended: Counter,
+    pub sessions_revoked: Counter,
     pub rotations_ignored: Counter,
     pub active_requests: Gauge,
     pub active_streams: Gauge<i64>,
@@ -161,6 +162,7 @@ impl Metrics {
             credentials_rejected: Family::default(),
             sessions_started: Counter::default(),
             sessions_ended: Counter::default(),
+            sessions_revoked: Counter::default(),
             rotations_ignored: Counter::default(),
             active_requests: Gauge::default(),
             active_streams: Gauge::default(),
@@ -214,8 +216,13 @@ impl Figures {
         r.register("touches", "Idle expiries that were slid", self.touches.clone());
         r.register("rate_limited", "Requests over a limit", self.rate_limited.clone());
         r.register("credentials_rejected", "Credentials that proved nothing", self.credentials_rejected.clone());
-        r.register("sessions_started", "Sessions that backends started", self.sessions_started.clone());
+        r.register("sessions_started", "Sessions that backends started, or tokens", self.sessions_started.clone());
         r.register("sessions_ended", "Sessions that backends ended", self.sessions_ended.clone());
+        r.register(
+            "sessions_revoked",
+            "Sessions that were revoked, by the admin API or because another took their place",
+            self.sessions_revoked.clone(),
+        );
         r.register(
             "rotations_ignored",
             "Rotations passed over because the request had not come with the current secret",

@@ -40,7 +40,11 @@ impl Desk {
         let collected = Collected::take(&mut headers, &self.names, &self.reserved);
         assert!(headers.is_empty(), "something of ours was left: {headers:?}");
         let (names, schema, permissions) = (&self.names, &self.schema, &self.permissions);
-        Checker { names, schema, permissions, route: self.route, keep_all: false }.check(&collected, Part::Head, None)
+        Checker { names, schema, permissions, route: self.route, by_token: false, keep_all: false }.check(
+            &collected,
+            Part::Head,
+            None,
+        )
     }
 }
 

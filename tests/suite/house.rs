@@ -247,7 +247,8 @@ impl House {
     pub fn revoke_user(&self, user: &str) {
         let actor = Actor::new(ActorKind::Admin);
         let sessions = self.sessions();
-        let work = sessions.revoke_user(sessions.key_of_user(None, user), self.clock.now(), &actor);
+        let keys = sessions.keys_of_user(None, user);
+        let work = sessions.revoke_users(&keys, self.clock.now(), &actor);
         self.wait_for(work).expect("a revocation");
     }
 

@@ -1,5 +1,6 @@
 //! How long sessions live.
 
+mod bound;
 mod kept;
 
 use std::time::Duration;

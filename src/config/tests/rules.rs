@@ -246,6 +246,15 @@ fn origins_are_written_as_browsers_send_them() {
 }
 
 #[test]
+fn a_bound_on_a_users_sessions_needs_a_user() {
+    let session = |bound: &str| SOUND.replace("session: { ", &format!("session: {{ max_per_user: {bound}, "));
+    reported(&session("‸5"), &["no field says whose session it is"]);
+    let fields = "fields: { u: { type: string, user: true, writable: false }, ";
+    sound(&session("5").replace("fields: { ", fields));
+    reported(&session("‸0").replace("fields: { ", fields), &["zero would let nothing through"]);
+}
+
+#[test]
 fn lifetimes_fit_into_each_other() {
     let session = |lifetime: &str| SOUND.replace("session: { ", &format!("session: {{ lifetime: {{ {lifetime} }}, "));
     for (lifetime, message) in [

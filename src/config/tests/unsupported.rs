@@ -18,8 +18,6 @@ fn what_is_not_supported_yet_is_refused_at_its_key() {
     ] {
         reported(&format!("{SOUND}{line}\n"), &[message]);
     }
-    let session = SOUND.replace("session: { ", "session: { ‸max_per_user: 5, ");
-    assert_eq!(helped(&session, "`max_per_user` is not supported yet"), "remove it");
 }
 
 #[test]
@@ -59,7 +57,7 @@ fn what_says_the_default_is_accepted() {
 listeners: [{{ address: \"0.0.0.0:8080\", tls: null, proxy_protocol: false }}]
 store: {{ kind: embedded, url: null, urls: [], cluster: false, ca: ~, connect_timeout: 1s, cache: {{ sessions: 10000, mode: tracking }}, on_failure: closed, stale_for: 30s, durability: {{ wait_replicas: 0, timeout: 100ms }} }}
 identity: {{ jwt: null, introspection: [] }}
-session: {{ max_per_user: null, schema: {{ version: 1, fields: {{}} }} }}
+session: {{ schema: {{ version: 1, fields: {{}} }} }}
 tracing: {{ otlp: null, sample: 0.01 }}
 routes: [{{ {ROUTE}, upstream_tls: null, forward_credential: false }}]
 "
@@ -76,17 +74,8 @@ fn unknown_keys_beside_what_is_not_supported_are_unknown() {
 #[test]
 fn the_published_schema_has_none_of_it() {
     let schema = json_schema().to_string();
-    for key in [
-        "tls",
-        "proxy_protocol",
-        "jwt",
-        "introspection",
-        "max_per_user",
-        "tracing",
-        "urls",
-        "forward_credential",
-        "durability",
-    ] {
+    for key in ["tls", "proxy_protocol", "jwt", "introspection", "tracing", "urls", "forward_credential", "durability"]
+    {
         assert!(!schema.contains(&format!("\"{key}\"")), "{key}");
     }
 }

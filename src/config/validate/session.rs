@@ -6,6 +6,7 @@ pub(super) fn validate(config: &Config, problems: &mut Problems) {
     keyring(config, problems);
     lifetime(&config.session.lifetime, problems);
     limits(&config.session.limits, problems);
+    users(config, problems);
 }
 
 fn store(config: &Config, problems: &mut Problems) {
@@ -57,6 +58,15 @@ fn lifetime(lifetime: &Lifetime, problems: &mut Problems) {
     }
     if touch >= lifetime.idle {
         problems.error(format!("{BASE}/touch_interval"), "sessions would expire before they are touched");
+    }
+}
+
+fn users(config: &Config, problems: &mut Problems) {
+    let Some(most) = config.session.max_per_user else { return };
+    some("/session", [("max_per_user", most.into())], problems);
+    if !config.session.schema.fields.values().any(|field| field.user) {
+        let help = "mark the field that says it with `user: true`";
+        problems.error_with_help("/session/max_per_user", "no field says whose session it is", help);
     }
 }
 

@@ -97,7 +97,23 @@ async fn a_session_is_made_changed_and_revoked_from_the_command_line() {
 
     assert_eq!(counter.json(&["session", "list", "u 1"])["sessions"][0]["session"], session);
     counter.said(&["session", "revoke", session]);
-    counter.said(&["session", "revoke", session]);
+    assert_eq!(counter.said(&["session", "revoke", session]), format!("{session} is revoked\n"));
+    let other = counter.json(&["session", "create", "user_id=u 1"]);
+    let moment = ["--not-before", "2026-11-23T08:15:01Z"];
+    counter.said(&[&["session", "revoke", "--user", "u 1"][..], &moment].concat());
+    assert_eq!(counter.json(&["session", "list", "u 1"])["sessions"][0]["session"], other["session"]);
+    counter.desk.clock.advance(std::time::Duration::from_secs(1));
+    assert_eq!(counter.said(&["session", "revoke", "--user", "u 1"]), "u 1 is revoked\n");
+    assert_eq!(counter.json(&["session", "list", "u 1"])["sessions"], json!([]));
+    assert_eq!(
+        counter.json(&["session", "revoke", "--jti", "t-1", "--exp", "1795421712"]),
+        json!({ "revoked": "t-1" })
+    );
+    for wrong in
+        [&["revoke"][..], &["revoke", session, "--user", "x"], &["revoke", "--jti", "t"], &["revoke", "--exp", "1"]]
+    {
+        assert_eq!(counter.failed(&[&["session"], wrong].concat()).0, 2, "{wrong:?}");
+    }
     assert_eq!(counter.failed(&["session", "get", session]), (1, "cloakroom: The session was ended.\n".to_owned()));
     counter.close().await;
 }

@@ -29,7 +29,7 @@ pub const BILLING: Option<&str> = Some("Bearer billing-secret-token");
 /// Stands in no answer but that of `/v1/handles`.
 pub const SENSITIVE: &str = "jane@secret.example";
 
-const NOW: Time = Time(1_795_421_702_000);
+pub const NOW: Time = Time(1_795_421_702_000);
 
 const CONFIG: &str = r#"
 version: 1
@@ -118,6 +118,7 @@ impl Desk {
             clock: clock.clone(),
             live: Live::default(),
             audit: audit.clone(),
+            metrics: Metrics::new(),
         };
         let sessions = Arc::new(Sessions::new(parts, &config));
         let readiness = Readiness::awaiting(&["store"]);

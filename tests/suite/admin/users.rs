@@ -3,7 +3,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde_json::{Value as Json, json};
 
-use super::desk::{Desk, OPERATOR};
+use super::desk::{Desk, NOW, OPERATOR};
 
 async fn sessions_of(desk: &Desk, user: &str) -> Vec<Json> {
     let answer = desk.get(&format!("/v1/users/{user}/sessions")).await;
@@ -77,9 +77,28 @@ async fn a_revocation_is_of_a_user_or_of_a_token() {
         json!({ "not_before": 1 }),
         json!({ "user": "u-1", "not_before": "yesterday" }),
         json!({ "user": "u-1", "session": "x" }),
-        // Not supported yet.
-        json!({ "jti": "t", "exp": 1_795_421_712 }),
+        json!({ "jti": "t" }),
+        json!({ "jti": "", "exp": 1 }),
+        json!({ "jti": "t".repeat(1025), "exp": 1 }),
+        json!({ "jti": "t", "exp": 1, "issuer": "x" }),
+        json!({ "jti": "t", "exp": 1, "not_before": 1 }),
     ] {
         assert_eq!(revoke(&desk, unfit.clone()).await, StatusCode::UNPROCESSABLE_ENTITY, "{unfit}");
+    }
+}
+
+#[tokio::test]
+async fn a_tokens_revocation_is_in_the_feed_until_the_token_is_over() {
+    let desk = Desk::open().await;
+    for (exp, stands) in
+        [(NOW.seconds() + 600, Some(600)), (NOW.seconds() + 86_400 * 365, Some(86_400 * 30)), (1, None)]
+    {
+        let before = desk.store.revocations(NOW).await.unwrap().len();
+        let body = json!({ "jti": format!("t-{exp}"), "exp": exp });
+        assert_eq!(revoke(&desk, body).await, StatusCode::NO_CONTENT);
+        let feed = desk.store.revocations(NOW).await.unwrap();
+        let added = feed.get(before).map(|revocation| revocation.until.since(NOW).as_secs());
+        assert_eq!(added, stands);
+        assert!(!serde_json::to_string(&feed).unwrap().contains("t-1"), "a token's id is not written down");
     }
 }

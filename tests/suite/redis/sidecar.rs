@@ -29,8 +29,12 @@ impl Fleet {
         Self { server, environment: environment(), folder }
     }
 
+    fn plan(&self) -> Plan {
+        Plan::new().redis(&self.server.url(), &self.environment, &self.folder.path().join("keyring.json"))
+    }
+
     fn house(&self) -> House {
-        Plan::new().redis(&self.server.url(), &self.environment, &self.folder.path().join("keyring.json")).open()
+        self.plan().open()
     }
 
     /// A file for the program itself.
@@ -157,4 +161,31 @@ fn wrong_password_ends_the_program_with_one_line() {
 
 fn text(path: &Path) -> String {
     path.display().to_string()
+}
+
+#[test]
+fn a_user_has_no_more_sessions_than_the_bound_on_all_sidecars_together() {
+    let fleet = Fleet::new(Server::shared());
+    let open = || fleet.plan().session("max_per_user: 2").open();
+    let (first, second) = (open(), open());
+    let guests: Vec<_> = std::thread::scope(|scope| {
+        let tasks: Vec<_> = (0..10)
+            .map(|n| {
+                let house = if n % 2 == 0 { &first } else { &second };
+                scope.spawn(move || {
+                    let path = format!("/login/{n}");
+                    house.backend.next_to(&path, Answer::ok().header("cloakroom-start", "user_id=\"u-1\""));
+                    house.get(&path).send().guest()
+                })
+            })
+            .collect();
+        tasks.into_iter().map(|task| task.join().unwrap()).collect()
+    });
+    let living =
+        |house: &House| guests.iter().filter(|guest| house.get("/chat").cookie(guest).send().status == 200).count();
+    let begun = Instant::now();
+    for house in [&first, &second] {
+        house.until("the surplus is revoked", || living(house) == 2);
+    }
+    assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
 }
