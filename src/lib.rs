@@ -35,6 +35,7 @@ pub mod structured;
 pub mod headers;
 pub mod handle;
 pub mod secret;
+pub mod tls;
 pub mod peer;
 pub mod quota;
 pub mod clock;

@@ -1,6 +1,7 @@
 //! Backends: reached, not reached, slow, wrong.
 
 mod circuit;
+mod protocol;
 mod retry;
 mod timeout;
 
