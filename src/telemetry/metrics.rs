@@ -108,6 +108,8 @@ pub enum WriteBack {
     Gone,
     StoreError,
     Started,
+    /// In trailers that do not count.
+    Ignored,
 }
 
 impl WriteBack {
@@ -120,6 +122,7 @@ impl WriteBack {
             Self::Gone => "gone",
             Self::StoreError => "store_error",
             Self::Started => "started",
+            Self::Ignored => "ignored",
         }
     }
 }
