@@ -199,11 +199,6 @@ impl Limiter {
         }
         Ok(())
     }
-
-    /// Forgets keys whose limits are whole again.
-    pub fn sweep(&self) {
-        self.routes.iter().flat_map(|limits| &limits.rates).for_each(|rate| rate.sweep());
-    }
 }
 
 impl RouteLimits {

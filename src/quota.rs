@@ -1,10 +1,17 @@
 //! Quotas: how much may be asked for, how fast it comes back, and how a client is told.
 
+use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use governor::RateLimiter;
+use governor::clock::QuantaClock;
+use governor::middleware::StateInformationMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
 use http::HeaderValue;
+use quick_cache::sync::Cache;
 
 use crate::config::Rate;
 
@@ -26,11 +33,34 @@ impl Quota {
         self.period.saturating_mul(self.burst.get())
     }
 
-    /// The same, for counting in this process.
-    pub fn in_process(&self) -> governor::Quota {
+    /// Counts in this process what each key uses up of it.
+    pub fn counts(&self) -> Counts {
         let quota = governor::Quota::with_period(self.period);
         // None of a zero period only, which is none of ours; the slowest is then the safest.
-        quota.unwrap_or(governor::Quota::per_hour(NonZeroU32::MIN)).allow_burst(self.burst)
+        let quota = quota.unwrap_or(governor::Quota::per_hour(NonZeroU32::MIN)).allow_burst(self.burst);
+        Counts::new(quota, Kept(Cache::new(KEYS)), QuantaClock::default())
+    }
+}
+
+/// Keys of one quota whose counts are kept. Of more, those are forgotten that came once and long ago, so that nobody
+/// who keeps coming is.
+const KEYS: usize = 20_000;
+
+/// What each key has used up.
+pub type Counts = RateLimiter<u128, Kept, QuantaClock, StateInformationMiddleware>;
+
+/// A bounded number of counts: keys are addresses of anybody's choice.
+pub struct Kept(Cache<u128, Arc<InMemoryState>>);
+
+impl StateStore for Kept {
+    type Key = u128;
+
+    fn measure_and_replace<T, F, E>(&self, key: &u128, f: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let Ok(count) = self.0.get_or_insert_with(key, || Ok::<_, Infallible>(Arc::default()));
+        count.measure_and_replace(&NotKeyed::NonKey, f)
     }
 }
 
@@ -61,4 +91,20 @@ pub fn policies<'q>(quotas: impl IntoIterator<Item = (&'q str, &'q Quota)>) -> H
 /// Rounded up, at least one: a client that waits so long is let in.
 pub fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_keeps_coming_is_counted_however_many_others_come() {
+        let counts = Quota { burst: NonZeroU32::new(2).unwrap(), period: Duration::from_secs(3600) }.counts();
+        assert!(counts.check_key(&0).is_ok() && counts.check_key(&0).is_ok());
+        for other in 1..4 * KEYS as u128 {
+            let _ = counts.check_key(&other);
+            assert!(other % 1000 != 0 || counts.check_key(&0).is_err(), "forgotten after {other} others");
+        }
+        assert!(counts.into_state_store().0.len() <= KEYS);
+    }
 }

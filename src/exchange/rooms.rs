@@ -93,12 +93,8 @@ impl Rooms {
         }
     }
 
-    /// Forgets what is whole again or has been idle for too long.
+    /// Forgets what has been idle for too long.
     pub fn sweep(&self) {
-        self.limiter.sweep();
         self.upstreams.sweep();
-        if let Some(failures) = &self.failures {
-            failures.sweep();
-        }
     }
 }

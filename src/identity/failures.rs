@@ -3,17 +3,14 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use governor::RateLimiter;
 use governor::clock::{Clock as _, QuantaClock};
-use governor::middleware::StateInformationMiddleware;
-use governor::state::keyed::DefaultKeyedStateStore;
 use http::HeaderValue;
 use quick_cache::sync::Cache;
 
 use crate::config;
 use crate::handle::SessionId;
 use crate::peer::limit_key;
-use crate::quota::{self, Exceeded, Quota};
+use crate::quota::{self, Counts, Exceeded, Quota};
 
 /// Addresses that may be known to have used up their tries.
 const SPENT: usize = 10_000;
@@ -26,7 +23,7 @@ const NAME: &str = "credentials";
 /// Counts failures; successes cost nothing.
 pub struct Failures {
     bound: config::BadCredentials,
-    limiter: RateLimiter<u128, DefaultKeyedStateStore<u128>, QuantaClock, StateInformationMiddleware>,
+    limiter: Counts,
     clock: QuantaClock,
     quota: Quota,
     policies: HeaderValue,
@@ -40,7 +37,7 @@ impl Failures {
         let quota = Quota::new(bound.rate, burst);
         Self {
             bound: bound.clone(),
-            limiter: RateLimiter::keyed(quota.in_process()).with_middleware(),
+            limiter: quota.counts(),
             clock: QuantaClock::default(),
             quota,
             policies: quota::policies([(NAME, &quota)]),
@@ -81,12 +78,6 @@ impl Failures {
             Err(refused) => refused.wait_time_from(self.clock.now()),
         };
         self.spent.insert(key, Instant::now() + wait);
-    }
-
-    /// Forgets addresses whose tries are whole again.
-    pub fn sweep(&self) {
-        self.limiter.retain_recent();
-        self.limiter.shrink_to_fit();
     }
 }
 

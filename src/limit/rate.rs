@@ -3,13 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::RateLimiter;
 use governor::clock::{Clock as _, QuantaClock};
-use governor::middleware::NoOpMiddleware;
-use governor::state::keyed::DefaultKeyedStateStore;
 
 use crate::config::{self, RateLimitPer, RateLimitScope};
-use crate::quota::Quota;
+use crate::quota::{Counts, Quota};
 use crate::store::StoreError;
 
 use super::shared::Shared;
@@ -21,12 +18,7 @@ pub struct Rate {
     pub quota: Quota,
     /// Where it is counted together with other sidecars.
     pub shared: Option<Shared>,
-    here: RateLimiter<
-        u128,
-        DefaultKeyedStateStore<u128>,
-        QuantaClock,
-        NoOpMiddleware<<QuantaClock as governor::clock::Clock>::Instant>,
-    >,
+    here: Counts,
 }
 
 /// Why one may not be taken.
@@ -46,7 +38,7 @@ impl Rate {
             name: name.into(),
             quota,
             shared: shared.then(|| Shared::new(quota, raw.on_failure.unwrap_or_default(), format!("{route}:{name}"))),
-            here: RateLimiter::keyed(quota.in_process()),
+            here: quota.counts(),
         }
     }
 
@@ -61,11 +53,6 @@ impl Rate {
 
     /// Counts in this process alone.
     pub fn take_here(&self, key: u128, clock: &QuantaClock) -> Result<(), Refused> {
-        self.here.check_key(&key).map_err(|refused| Refused::For(refused.wait_time_from(clock.now())))
-    }
-
-    pub fn sweep(&self) {
-        self.here.retain_recent();
-        self.here.shrink_to_fit();
+        self.here.check_key(&key).map(drop).map_err(|refused| Refused::For(refused.wait_time_from(clock.now())))
     }
 }
