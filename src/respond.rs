@@ -3,11 +3,11 @@
 mod problem;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 
-use crate::headers::{self, Names};
+use crate::headers::Names;
 use crate::identity::{Ambiguous, ForeignOrigin};
 use crate::limit::LimitError;
 use crate::quota::{Exceeded, whole_seconds};
@@ -125,27 +125,44 @@ impl Refusal {
     }
 }
 
-/// What of a request its refusal depends on.
+/// What of a request its refusal depends on; not looked into unless there is one.
 #[derive(Debug)]
 pub struct Asker {
-    grpc: bool,
-    /// The target to come back to, if this is a browser going to a page.
-    navigates_to: Option<String>,
+    content_type: Option<HeaderValue>,
+    accept: Option<HeaderValue>,
+    target: Uri,
+    /// Whether this is a GET, and asks for no other protocol.
+    gets: bool,
 }
 
 impl Asker {
     pub fn of(head: &Parts, upgrades: bool) -> Self {
-        let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let grpc = text(header::CONTENT_TYPE).to_ascii_lowercase().starts_with("application/grpc");
-        let navigates = head.method == Method::GET && !upgrades && prefers_html(&head.headers);
-        let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        Self { grpc, navigates_to: navigates.then(|| target.to_owned()) }
+        Self {
+            content_type: head.headers.get(header::CONTENT_TYPE).cloned(),
+            accept: head.headers.get(header::ACCEPT).cloned(),
+            target: head.uri.clone(),
+            gets: head.method == Method::GET && !upgrades,
+        }
+    }
+
+    fn speaks_grpc(&self) -> bool {
+        text(self.content_type.as_ref()).to_ascii_lowercase().starts_with("application/grpc")
+    }
+
+    /// The target to come back to, if this is a browser going to a page.
+    fn navigates_to(&self) -> Option<&str> {
+        let navigates = self.gets && prefers_html(text(self.accept.as_ref()));
+        navigates.then(|| self.target.path_and_query().map_or("/", http::uri::PathAndQuery::as_str))
     }
 }
 
+fn text(value: Option<&HeaderValue>) -> &str {
+    value.and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
 /// Whether `Accept` names HTML with a weight that nothing else exceeds.
-fn prefers_html(headers: &HeaderMap) -> bool {
-    let ranges = || headers::tokens(headers, &header::ACCEPT);
+fn prefers_html(accept: &str) -> bool {
+    let ranges = || accept.split(',').map(str::trim);
     let is_html = |range: &&str| range.split(';').next().is_some_and(|of| of.trim().eq_ignore_ascii_case("text/html"));
     let html = ranges().filter(is_html).map(weight).fold(0.0, f32::max);
     html > 0.0 && ranges().all(|range| weight(range) <= html)
@@ -153,7 +170,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
 
 /// A range's `q`; one that cannot be read is none.
 fn weight(range: &str) -> f32 {
-    let q = |parameter: &'_ str| {
+    let q = |parameter: &str| {
         let (name, value) = parameter.split_once('=')?;
         name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse().unwrap_or(0.0))
     };
@@ -177,7 +194,7 @@ pub fn refuse(refusal: &Refusal, setting: &Setting<'_>) -> Response<Bytes> {
     let code = refusal.code();
     let mut response = match login(code, setting) {
         Some(response) => response,
-        None if setting.asker.grpc => grpc(code),
+        None if setting.asker.speaks_grpc() => grpc(code),
         None => problem_json(code, setting),
     };
     let status = response.status();
@@ -232,7 +249,7 @@ pub fn refuse_unparsed(status: StatusCode) -> (Code, Bytes) {
 
 /// A redirect to the login page, for a browser that is going to a page and has to prove itself first.
 fn login(code: Code, setting: &Setting<'_>) -> Option<Response<Bytes>> {
-    let target = setting.asker.navigates_to.as_deref()?;
+    let target = setting.asker.navigates_to()?;
     let url = setting.login_url.filter(|_| code.status() == StatusCode::UNAUTHORIZED)?;
     // Exactly one slash: two would begin another host's name.
     let path = format!("/{}", target.trim_start_matches('/'));
@@ -269,23 +286,24 @@ mod tests {
 
     #[test]
     fn browsers_going_to_a_page_are_told_apart() {
-        let prefers = |lines: &[&'static str]| {
-            let line = |text: &&'static str| (header::ACCEPT, HeaderValue::from_static(text));
-            prefers_html(&lines.iter().map(line).collect())
-        };
-        assert!(prefers(&["text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"]));
-        assert!(prefers(&["*/*;q=0.8", "Text/HTML ; Q=0.9"]));
-        assert!(!prefers(&["*/*"]));
-        assert!(!prefers(&["application/json, text/html;q=0.5"]));
-        assert!(!prefers(&["application/json, text/html;Q=0.5"]));
-        assert!(!prefers(&["text/html;q=0"]));
-        assert!(!prefers(&[""]));
+        assert!(prefers_html("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
+        assert!(prefers_html("*/*;q=0.8, Text/HTML ; Q=0.9"));
+        assert!(!prefers_html("*/*"));
+        assert!(!prefers_html("application/json, text/html;q=0.5"));
+        assert!(!prefers_html("application/json, text/html;Q=0.5"));
+        assert!(!prefers_html("text/html;q=0"));
+        assert!(!prefers_html(""));
     }
 
     #[test]
     fn the_way_back_never_leads_to_another_origin() {
         let names = Names::new("cloakroom-").unwrap();
-        let asker = Asker { grpc: false, navigates_to: Some("//evil.example/a?b=1".into()) };
+        let asker = Asker {
+            content_type: None,
+            accept: Some(HeaderValue::from_static("text/html")),
+            target: Uri::from_static("//evil.example/a?b=1"),
+            gets: true,
+        };
         let setting = Setting {
             names: &names,
             asker: &asker,
