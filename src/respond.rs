@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode, Uri};
 
 use crate::headers::Names;
-use crate::identity::{Ambiguous, ForeignOrigin};
+use crate::identity::{Ambiguous, ForeignOrigin, Unverified};
 use crate::limit::LimitError;
 use crate::quota::{Exceeded, whole_seconds};
 use crate::route::RouteError;
@@ -35,6 +35,8 @@ pub enum Refusal {
     NoCredential,
     #[error("the credential is no session id")]
     BadCredential,
+    #[error(transparent)]
+    Token(#[from] Unverified),
     #[error("too many bad credentials came from this address")]
     TooManyBad(Exceeded),
     #[error(transparent)]
@@ -71,9 +73,10 @@ impl Refusal {
             Self::Route(RouteError::NotFound) => Code::RouteNotFound,
             Self::Route(RouteError::MethodNotAllowed { .. }) => Code::MethodNotAllowed,
             Self::NoCredential => Code::CredentialMissing,
-            Self::BadCredential | Self::Load(LoadError::WrongSecret | LoadError::Foreign | LoadError::Outdated) => {
-                Code::CredentialInvalid
-            }
+            Self::Token(Unverified::Unavailable) => Code::IdentityUnavailable,
+            Self::BadCredential
+            | Self::Token(Unverified::Flawed(_))
+            | Self::Load(LoadError::WrongSecret | LoadError::Foreign) => Code::CredentialInvalid,
             Self::Load(LoadError::NotFound) | Self::Commit(CommitError::NotFound) => Code::SessionNotFound,
             Self::Load(LoadError::Uninitialised) => Code::SessionToBegin,
             Self::Load(LoadError::Revoked) | Self::Commit(CommitError::Revoked) | Self::SessionEnded => {

@@ -162,6 +162,13 @@ fn anchor(config: &mut Config, folder: &Path) {
     };
     from_file(&mut config.store.path);
     config.keyring.path.iter_mut().for_each(from_file);
+    for issuer in config.identity.jwt.iter_mut().flatten() {
+        issuer.jwks.file.iter_mut().for_each(from_file);
+        issuer.jwks.ca.iter_mut().for_each(from_file);
+    }
+    for server in config.identity.introspection.iter_mut().flatten() {
+        server.ca.iter_mut().for_each(from_file);
+    }
     for listener in &mut config.listeners {
         if let Some(path) = listener.address.strip_prefix("unix:") {
             listener.address = format!("unix:{}", anchored(path));

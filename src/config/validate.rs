@@ -10,9 +10,15 @@ mod listener;
 mod route;
 mod session;
 mod telemetry;
+mod token;
 mod url;
 
 use super::{Config, Period, Problems};
+
+/// Whether keys may come from this URL, and secrets go to it.
+pub fn is_server_url(text: &str) -> bool {
+    url::is_server(text)
+}
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
     if config.version != 1 {
@@ -22,6 +28,7 @@ pub(super) fn validate(config: &Config, problems: &mut Problems) {
     listener::validate(config, problems);
     session::validate(config, problems);
     identity::validate(config, problems);
+    token::validate(config, problems);
     route::validate(config, problems);
     telemetry::validate(config, problems);
 }

@@ -9,8 +9,6 @@ fn what_is_not_supported_yet_is_refused_at_its_key() {
         ("store: { ‸cluster: true }", "`cluster` is not supported yet"),
         ("store: { ‸ca: /tls/ca.crt }", "`ca` is not supported yet"),
         ("store: { durability: { ‸wait_replicas: 1 } }", "`wait_replicas` is not supported yet"),
-        ("identity: { ‸jwt: [{ issuer: x }] }", "`jwt` is not supported yet"),
-        ("identity: { ‸introspection: [{ url: x }] }", "`introspection` is not supported yet"),
         ("tracing: { ‸otlp: \"http://collector:4317\" }", "`otlp` is not supported yet"),
         ("tracing: { ‸sample: 1.0 }", "`sample` is not supported yet"),
     ] {
@@ -29,16 +27,6 @@ fn what_is_not_supported_yet_is_refused_at_its_value() {
         ("store: { url: \"‸redis+sentinel://redis:26379/cloakroom\" }", ONE_SERVER),
     ] {
         reported(&format!("{SOUND}{line}\n").replace("\"‸", "‸\""), &[message]);
-    }
-}
-
-#[test]
-fn what_is_not_supported_yet_on_a_route_is_refused() {
-    for (route, message) in [
-        ("ROUTE, ‸forward_credential: true", "`forward_credential` is not supported yet"),
-        ("ROUTE, identity: [session_id, ‸jwt]", "this kind of credential is not supported yet"),
-    ] {
-        reported(&format!("{SESSION}routes: [{{ {} }}]\n", route.replace("ROUTE", ROUTE)), &[message]);
     }
 }
 
@@ -66,7 +54,7 @@ fn unknown_keys_beside_what_is_not_supported_are_unknown() {
 #[test]
 fn the_published_schema_has_none_of_it() {
     let schema = json_schema().to_string();
-    for key in ["jwt", "introspection", "tracing", "urls", "forward_credential", "durability"] {
+    for key in ["tracing", "urls", "durability"] {
         assert!(!schema.contains(&format!("\"{key}\"")), "{key}");
     }
 }
