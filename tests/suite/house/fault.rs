@@ -139,4 +139,8 @@ impl Store for Faulty {
     fn reachable(&self) -> Reply<'_, ()> {
         self.unless(READING, |store| store.reachable())
     }
+
+    fn remark(&self) -> Option<String> {
+        self.store.remark()
+    }
 }
