@@ -1,6 +1,7 @@
 //! Where clients connect: accepted, bounded, served, and let go in order.
 
 mod connection;
+mod farewell;
 mod frames;
 mod pace;
 mod place;
@@ -12,6 +13,7 @@ mod transport;
 mod wire;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +26,7 @@ use crate::drain::Drain;
 use crate::in_force::InForce;
 
 use connection::Connection;
+use farewell::last_call;
 use place::{PerPeer, Places};
 use socket::Door;
 
@@ -88,11 +91,15 @@ impl Listener {
     /// Accepts and serves until the drain begins; connections then end with the exchange that they are in.
     pub async fn serve(self, drain: Drain, service: impl Service) {
         let (mut places, per_peer) = (Places::default(), PerPeer::default());
+        let mut over = pin!(last_call(&drain));
         loop {
             // Taken first: over the bound, connections wait with the kernel.
             let Some(place) = places.take(&self.terms, &drain).await else { return };
             let accepted = tokio::select! {
+                biased;
+                () = over.as_mut() => return,
                 accepted = self.door.accept() => accepted,
+                // Only once nobody waits any more: who was let in by the kernel would be cut off.
                 () = drain.begun() => return,
             };
             let (socket, peer) = match accepted {

@@ -15,7 +15,7 @@ use crate::in_force::InForce;
 use crate::keyring;
 use crate::listener::Terms;
 use crate::readiness::Readiness;
-use crate::telemetry::{Metrics, Reload};
+use crate::telemetry::{Metrics, Reload, change_logs};
 
 use super::examine::{Examined, examine};
 use super::keyring_path;
@@ -128,11 +128,13 @@ impl Replaceable {
                 in_force.replace(terms);
             }
         }
-        if let Some(path) = keyring_path(&config) {
+        // Beside the database, it stays with the one that is open.
+        if let Some(path) = config.keyring.path.clone().or_else(|| keyring_path(&self.started)) {
             let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
             keys.follow(path, config.keyring.activate_after.0);
         }
         self.shutdown.replace(config.shutdown.clone());
+        change_logs(&config.log);
         Ok(awaits_restart(&self.started, &config))
     }
 

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{Request, Version};
 use hyper::body::Incoming;
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::drain::Drain;
 use crate::peer::limit_key;
 
+use super::farewell::{self, last_call};
 use super::pace::{Overdue, Pace, Watch};
 use super::place::{PerPeer, Share};
 use super::preface::{self, BadPreface};
@@ -26,9 +26,6 @@ use super::terms::Terms;
 use super::transport::Transport;
 use super::wire::{Seen, Wire};
 use super::{Arrival, Service};
-
-/// How long a connection that has said nothing yet may still begin to once the drain has begun.
-const LAST_CALL: Duration = Duration::from_millis(500);
 
 /// A connection that was accepted.
 pub struct Connection {
@@ -105,11 +102,6 @@ impl Connection {
     }
 }
 
-async fn last_call(drain: &Drain) {
-    drain.begun().await;
-    tokio::time::sleep(LAST_CALL).await;
-}
-
 /// A connection that HTTP can be spoken over.
 struct Open {
     transport: Transport,
@@ -129,26 +121,27 @@ impl Open {
         let reword = move |status| unparsed.answer_unparsed(status);
         let wire = Wire::new(self.transport, seen.clone(), limits.streams, reword);
         let (cut, headers) = (CancellationToken::new(), limits.headers);
-        let cutting = cut.clone();
+        let (cutting, drain) = (cut.clone(), self.drain.clone());
         let answers = service_fn(move |request: Request<Incoming>| {
             let (seen, service, cut) = (seen.clone(), service.clone(), cutting.clone());
             seen.pace.begin();
             let exchange = Exchange(Some(seen.pace.clone()));
-            let version = request.version();
+            let (version, drain) = (request.version(), drain.clone());
             let fragment = seen.had_fragment(request.method(), request.uri());
             let crowded = request.headers().len() > headers;
             async move {
                 let cut =
                     if version <= Version::HTTP_11 { Some(cut) } else { Taking::current().map(|t| t.cut.clone()) };
                 let arrival = Arrival { peer, secure, fragment, crowded, cut };
-                let answer = service.answer(request, arrival).await;
+                let mut answer = service.answer(request, arrival).await;
+                farewell::say(&drain, &mut answer, version);
                 exchange.answered();
                 Ok::<_, Infallible>(answer.map(|body| seen.answering(body, version)))
             }
         });
         let connection = self.terms.http.serve_connection_with_upgrades(TokioIo::new(wire), answers);
-        let (mut connection, mut watch) = (pin!(connection), pin!(Watch::new(pace, limits.clone())));
-        let mut draining = false;
+        let (mut connection, mut watch) = (pin!(connection), pin!(Watch::new(pace.clone(), limits.clone())));
+        let (mut due, mut leaving) = (pin!(farewell::due(&self.drain, &pace)), false);
         loop {
             tokio::select! {
                 biased;
@@ -165,8 +158,8 @@ impl Open {
                     }
                     connection.as_mut().graceful_shutdown();
                 }
-                () = self.drain.begun(), if !draining => {
-                    draining = true;
+                () = due.as_mut(), if !leaving => {
+                    leaving = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 () = cut.cancelled() => return,

@@ -86,6 +86,17 @@ impl Pace {
         state.idle = Instant::now();
     }
 
+    /// Since when nothing was asked and nothing is being answered.
+    pub fn idle(&self) -> Option<Instant> {
+        let state = self.lock();
+        (state.open == 0 && state.head.is_none()).then_some(state.idle)
+    }
+
+    /// Whether it turned out to be HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.lock().http2
+    }
+
     pub fn wrote<T>(&self, written: &Poll<T>) {
         let mut state = self.lock();
         if written.is_ready() {

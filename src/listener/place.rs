@@ -35,6 +35,7 @@ impl Places {
             self.free.add_permits(more);
             self.count += more;
             let place = tokio::select! {
+                biased;
                 place = self.free.clone().acquire_owned() => place.ok()?,
                 () = drain.begun() => return None,
                 // There may be more of them by then.

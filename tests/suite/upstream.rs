@@ -4,6 +4,7 @@ mod circuit;
 mod protocol;
 mod retry;
 mod timeout;
+mod tunnel;
 
 use crate::house::{Answer, Gate, House, Plan, RawAnswer};
 

@@ -253,6 +253,15 @@ impl Stream<'_> {
         }
     }
 
+    /// How the body broke off, in full; none where it came to its end.
+    pub fn broken(mut self) -> Option<String> {
+        loop {
+            if let Err(error) = self.chunk()? {
+                return Some(format!("{error:?}: {}", std::error::Error::source(&error)?));
+            }
+        }
+    }
+
     #[track_caller]
     pub fn finish(mut self) -> Reply {
         let mut body = Vec::new();

@@ -62,6 +62,12 @@ impl RawClient {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// Sends until nobody takes any more, and reads nothing meanwhile.
+    pub fn send_until_full(&mut self) {
+        self.stream.set_write_timeout(std::time::Duration::from_millis(200));
+        while self.stream.write_all(&[b'x'; 64 << 10]).is_ok() {}
+    }
+
     /// Says that nothing more will come.
     pub fn end(&mut self) {
         self.stream.end();

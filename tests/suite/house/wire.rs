@@ -51,6 +51,15 @@ impl Wire {
         .expect("a socket");
     }
 
+    pub fn set_write_timeout(&self, limit: Duration) {
+        match self {
+            Self::Tcp(stream) => stream.set_write_timeout(Some(limit)),
+            Self::Unix(stream) => stream.set_write_timeout(Some(limit)),
+            Self::Tls(stream) => stream.sock.set_write_timeout(Some(limit)),
+        }
+        .expect("a socket");
+    }
+
     /// Says that nothing more will come.
     pub fn end(&mut self) {
         let _ = match self {
