@@ -152,7 +152,7 @@ where
 }
 
 async fn read(response: http::Response<Incoming>, limit: usize) -> Result<Reply, FetchError> {
-    if response.status() != StatusCode::OK {
+    if !response.status().is_success() {
         return Err(FetchError::Status(response.status()));
     }
     let (head, body) = response.into_parts();
