@@ -87,10 +87,10 @@ async fn replica_is_told_as_that() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn server_that_loads_is_waited_for() {
-    let server = Server::start_with(&["--key-load-delay", "300"]);
+    let server = Server::start_with(&["--key-load-delay", "100"]);
     let home = hasty_home(&server.url()).await;
     let session = home.session().await;
-    let fill = "for--[[]]i=1,6000--[[]]do--[[]]redis.call('SET','x'..i,i)--[[]]end";
+    let fill = "for--[[]]i=1,20000--[[]]do--[[]]redis.call('SET','x'..i,i)--[[]]end";
     server.raw().say::<()>(&format!("EVAL {fill} 0"));
     server.kill();
     server.begin_to_revive();
