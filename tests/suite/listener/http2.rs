@@ -266,3 +266,24 @@ fn uploads_that_are_not_read_hold_their_own_windows_only() {
     drop(client);
     house.close();
 }
+
+#[test]
+fn a_head_that_is_all_there_is_ends_its_stream() {
+    let house = Plan::new().route("name: h2c, match: { path: /h2c }, upstream: 'h2c://BACKEND', session: none").open();
+    house
+        .backend
+        .always(|_| Answer::ok().header("content-type", "application/grpc").header("grpc-status", "9").body(""));
+    for path in ["/public", "/h2c", "/nowhere"] {
+        let request = [&REQUEST[..3], &[(":path", path), ("content-type", "application/grpc")]].concat();
+        let mut client = connect(&house);
+        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(&request)));
+        let mut bytes = Vec::new();
+        while !parse(&bytes).iter().any(|(kind, stream, _)| (*kind, *stream) == (HEADERS, 1)) {
+            bytes.extend(client.some().expect("an answer"));
+        }
+        let at = bytes.windows(9).position(|header| header[3] == HEADERS && header[5..9] == [0, 0, 0, 1]).unwrap();
+        assert_eq!(bytes[at + 4] & END_STREAM, END_STREAM, "{path}");
+        drop(client);
+    }
+    house.close();
+}
