@@ -9,26 +9,19 @@ use super::pointer::Pointer;
 struct Rule {
     /// Keys from the root; `*` stands for any index.
     place: &'static str,
-    refuses: Refuses,
+    refuses: fn(&str) -> bool,
+    message: &'static str,
 }
 
-enum Refuses {
-    /// The key, always.
-    Always,
-    /// Such a value of a key that is there otherwise.
-    Value(fn(&str) -> bool, &'static str),
+const UNIX: &str = "Unix sockets are not supported yet";
+
+fn is_unix(text: &str) -> bool {
+    text.starts_with("unix:")
 }
 
-use Refuses::{Always, Value as Such};
-
-const UNIX: Refuses = Such(|text| text.starts_with("unix:"), "Unix sockets are not supported yet");
-
-#[rustfmt::skip]
 const TABLE: &[Rule] = &[
-    Rule { place: "admin/address", refuses: UNIX },
-    Rule { place: "status/address", refuses: UNIX },
-    Rule { place: "routes/*/rate_limits/*/scope", refuses: Such(|text| text == "cluster", "the scope `cluster` is not supported yet") },
-    Rule { place: "routes/*/rate_limits/*/on_failure", refuses: Always },
+    Rule { place: "admin/address", refuses: is_unix, message: UNIX },
+    Rule { place: "status/address", refuses: is_unix, message: UNIX },
 ];
 
 /// Takes what is not supported out of the tree; what is left is what the schema knows.
@@ -52,12 +45,8 @@ fn visit(node: &mut Node, steps: &[&str], rule: &Rule, path: &mut Pointer, findi
             }
         }
         Kind::Map { entries, .. } => {
-            let is_it = |e: &Entry| e.key == *step;
             path.push(step);
-            if below.is_empty() && !matches!(rule.refuses, Such(..)) {
-                entries.iter().filter(|e| is_it(e) && !e.repeated).for_each(|e| key(e, path, findings));
-                entries.retain(|e| !is_it(e));
-            } else if let Some(entry) = entries.iter_mut().find(|e| is_it(e)) {
+            if let Some(entry) = entries.iter_mut().find(|entry| entry.key == *step) {
                 visit(&mut entry.value, below, rule, path, findings);
             }
             path.pop();
@@ -67,16 +56,11 @@ fn visit(node: &mut Node, steps: &[&str], rule: &Rule, path: &mut Pointer, findi
 }
 
 fn value(node: &mut Node, rule: &Rule, path: &Pointer, findings: &mut Vec<Finding>) {
-    let (Such(refuses, message), Kind::Scalar(scalar)) = (&rule.refuses, &node.kind) else { return };
-    if refuses(&scalar.text) {
-        findings.push(Finding::error(node.span.clone(), message).at_path(path.to_string()));
+    let Kind::Scalar(scalar) = &node.kind else { return };
+    if (rule.refuses)(&scalar.text) {
+        findings.push(Finding::error(node.span.clone(), rule.message).at_path(path.to_string()));
         node.kind = Kind::Refused;
     }
-}
-
-fn key(entry: &Entry, path: &Pointer, findings: &mut Vec<Finding>) {
-    let finding = Finding::error(entry.key_span.clone(), format_args!("{} is not supported yet", quoted(&entry.key)));
-    findings.push(finding.help("remove it").at_path(path.to_string()));
 }
 
 /// An unknown key among known ones.

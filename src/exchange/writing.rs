@@ -102,7 +102,8 @@ pub async fn settle(
     }
     let passes = stripped.trailers;
     filter_trailer_field(&mut head.headers, context.reserved(), passes);
-    let trailers = TrailerWriting { writer, state: State::Waiting, strict, passes, preflight };
+    let sized = head.headers.contains_key(header::CONTENT_LENGTH);
+    let trailers = TrailerWriting { writer, state: State::Waiting, strict, passes, preflight, sized };
     Ok(Passage { head, body, lease, sent, presence, permit, trailers, idle: policy.idle, tunnel })
 }
 
@@ -302,11 +303,16 @@ impl Writer {
         }
     }
 
+    fn count(&self, outcome: WriteBack) {
+        let policy = self.exchanges.rooms.policies.of(&self.route);
+        policy.figures(&self.exchanges.metrics).wrote_back(outcome);
+    }
+
     /// Counts, logs and audits what became of a write-back.
     fn tell(&self, written: &Result<Written, Refusal>) {
         let metrics = &self.exchanges.metrics;
         let outcome = written.as_ref().map_or_else(outcome_of, |written| written.outcome);
-        self.exchanges.rooms.policies.of(&self.route).figures(metrics).wrote_back(outcome);
+        self.count(outcome);
         let refusal = match written {
             Ok(written) => {
                 metrics.sessions_ended.inc_by(u64::from(written.committed.ended));
@@ -369,6 +375,8 @@ pub struct TrailerWriting {
     /// Whether the client takes trailers.
     passes: bool,
     preflight: bool,
+    /// Whether the length was told beforehand: a client may have taken the body for whole before the trailers came.
+    sized: bool,
 }
 
 enum State {
@@ -396,6 +404,9 @@ impl TrailerWriting {
             trailers.clear();
         }
         self.state = if collected.is_empty() || self.preflight {
+            State::Passing(trailers)
+        } else if self.sized {
+            self.writer.count(WriteBack::Ignored);
             State::Passing(trailers)
         } else {
             State::Writing { trailers, task: self.writer.spawn(collected, Part::Trailers) }

@@ -8,7 +8,8 @@ use opentelemetry::trace::SpanKind;
 use crate::clock::Time;
 use crate::config::{self, StoreKind};
 use crate::handle::{Birth, Handle, UserKey};
-use crate::store::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Trail};
+use crate::quota::Quota;
+use crate::store::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Taken, Trail};
 
 use super::metrics::{Metrics, StoreFigures, StoreOp};
 use super::trace::{self, Span};
@@ -137,6 +138,10 @@ impl Store for Observed {
 
     fn revocations(&self, now: Time) -> Reply<'_, Vec<Revocation>> {
         self.watch(StoreOp::Feed, self.store.revocations(now))
+    }
+
+    fn take(&self, key: &str, quota: Quota) -> Option<Reply<'_, Taken>> {
+        self.store.take(key, quota).map(|reply| self.watch(StoreOp::Take, reply))
     }
 
     fn follow(&self, listener: Listener) -> bool {

@@ -13,22 +13,6 @@ fn what_is_not_supported_yet_is_refused_at_its_value() {
 }
 
 #[test]
-fn what_is_not_supported_yet_on_a_route_is_refused() {
-    for (route, message) in [
-        (
-            "ROUTE, rate_limits: [{ per: user, rate: 1/s, burst: 1, scope: ‸cluster }]",
-            "the scope `cluster` is not supported yet",
-        ),
-        (
-            "ROUTE, rate_limits: [{ per: user, rate: 1/s, burst: 1, ‸on_failure: open }]",
-            "`on_failure` is not supported yet",
-        ),
-    ] {
-        reported(&format!("{SESSION}routes: [{{ {} }}]\n", route.replace("ROUTE", ROUTE)), &[message]);
-    }
-}
-
-#[test]
 fn what_says_the_default_is_accepted() {
     sound(&format!(
         "version: 1
@@ -36,7 +20,7 @@ listeners: [{{ address: \"0.0.0.0:8080\", tls: null, proxy_protocol: false }}]
 store: {{ kind: embedded, url: null, urls: [], cluster: false, ca: ~, connect_timeout: 1s, cache: {{ sessions: 10000, mode: tracking }}, on_failure: closed, stale_for: 30s, durability: {{ wait_replicas: 0, timeout: 100ms }} }}
 identity: {{ jwt: null, introspection: [] }}
 session: {{ schema: {{ version: 1, fields: {{}} }} }}
-routes: [{{ {ROUTE}, upstream_tls: null, forward_credential: false, rate_limits: [{{ per: client, rate: 1/s, burst: 1, scope: local }}] }}]
+routes: [{{ {ROUTE}, upstream_tls: null, forward_credential: false }}]
 "
     ));
 }

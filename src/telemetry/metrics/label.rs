@@ -94,6 +94,8 @@ words! {
         Gone = "gone",
         StoreError = "store_error",
         Started = "started",
+        /// In trailers that do not count.
+        Ignored = "ignored",
     }
 }
 
@@ -113,6 +115,8 @@ words! {
         Revoke = "revoke",
         /// The whole feed.
         Feed = "feed",
+        /// Of a rate that sidecars share.
+        Take = "take",
         /// Whether it answers at all; asked every second.
         Probe = "probe",
     }
