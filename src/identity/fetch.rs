@@ -29,7 +29,7 @@ pub struct Endpoint {
     tls: Option<Arc<tls::Client>>,
 }
 
-/// An answer of 200.
+/// An answer of success.
 #[derive(Debug)]
 pub struct Reply {
     pub headers: HeaderMap,
@@ -147,7 +147,7 @@ where
 }
 
 async fn read(response: http::Response<Incoming>, limit: usize) -> Result<Reply, FetchError> {
-    if response.status() != StatusCode::OK {
+    if !response.status().is_success() {
         return Err(FetchError::Status(response.status()));
     }
     let (head, body) = response.into_parts();
