@@ -153,7 +153,7 @@ pub struct InlineKey {
     pub k: Option<Secret>,
 }
 
-/// Signature algorithms (RFC 7518, RFC 8037).
+/// Signature algorithms (RFC 7518, RFC 8037, RFC 9864).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[allow(clippy::upper_case_acronyms)]
 pub enum Algorithm {
@@ -167,13 +167,14 @@ pub enum Algorithm {
     ES384,
     ES512,
     EdDSA,
+    Ed25519,
     HS256,
     HS384,
     HS512,
 }
 
 impl Algorithm {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::RS256,
         Self::RS384,
         Self::RS512,
@@ -184,6 +185,7 @@ impl Algorithm {
         Self::ES384,
         Self::ES512,
         Self::EdDSA,
+        Self::Ed25519,
         Self::HS256,
         Self::HS384,
         Self::HS512,
@@ -202,6 +204,7 @@ impl Algorithm {
             Self::ES384 => "ES384",
             Self::ES512 => "ES512",
             Self::EdDSA => "EdDSA",
+            Self::Ed25519 => "Ed25519",
             Self::HS256 => "HS256",
             Self::HS384 => "HS384",
             Self::HS512 => "HS512",

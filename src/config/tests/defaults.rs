@@ -107,6 +107,7 @@ fn every_published_example_passes_without_a_word() {
         ("coding-workspace", include_str!("../../../config/coding-workspace.yaml")),
         ("dashboard", include_str!("../../../config/dashboard.yaml")),
         ("redis", include_str!("../../../config/redis.yaml")),
+        ("tokens", include_str!("../../../config/tokens.yaml")),
     ] {
         let inspected = inspect(text, Path::new("config/x.yaml"), &every_token);
         let found = inspected.source.diagnose(Problems::default());
