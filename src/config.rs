@@ -34,7 +34,7 @@ pub use identity::{
     Algorithm, BadCredentials, CookieAttributes, CredentialKind, Identity, InlineKey, Introspection, Issuer, KeySource,
     LoginTime, Names, OnMissing, SameSite, SessionIdCarriers,
 };
-pub use listener::{Admin, Caller, Listener, ListenerLimits, Shutdown, Status};
+pub use listener::{Admin, Caller, Listener, ListenerLimits, ListenerTls, Shutdown, Status};
 pub use load::{Inspected, Loaded, inspect, inspect_file, load, parse};
 pub use pointer::below;
 pub use problem::{Problem, Problems, Severity};
@@ -42,7 +42,7 @@ pub use published::json_schema;
 pub use reference::Environment;
 pub use route::{
     IdChoice, Match, OnReject, OnRevoke, PathType, RateLimit, RateLimitPer, RateLimitScope, Rewrite, Route,
-    RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch,
+    RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch, UpstreamTls,
 };
 pub use scalar::{Period, Rate, Size};
 pub use session::{Field, FieldAudit, FieldType, Lifetime, Limits, Migration, Schema, Session};

@@ -155,6 +155,11 @@ fn deserialized(source: &mut Source, value: Value) -> Option<Config> {
 /// Paths are relative to the file that names them, not to where the process was started.
 fn anchor(config: &mut Config, folder: &Path) {
     let from_file = |path: &mut PathBuf| *path = folder.join(&*path).components().collect();
+    let anchored = |path: &str| {
+        let mut path = PathBuf::from(path);
+        from_file(&mut path);
+        path.display().to_string()
+    };
     from_file(&mut config.store.path);
     config.keyring.path.iter_mut().for_each(from_file);
     for issuer in config.identity.jwt.iter_mut().flatten() {
@@ -163,6 +168,22 @@ fn anchor(config: &mut Config, folder: &Path) {
     }
     for server in config.identity.introspection.iter_mut().flatten() {
         server.ca.iter_mut().for_each(from_file);
+    }
+    for listener in &mut config.listeners {
+        if let Some(path) = listener.address.strip_prefix("unix:") {
+            listener.address = format!("unix:{}", anchored(path));
+        }
+        if let Some(tls) = &mut listener.tls {
+            [&mut tls.certificate, &mut tls.key].into_iter().chain(&mut tls.client_ca).for_each(from_file);
+        }
+    }
+    for route in &mut config.routes {
+        if let Some(path) = route.upstream.strip_prefix("unix:") {
+            route.upstream = format!("unix:{}", anchored(path));
+        }
+        if let Some(tls) = &mut route.upstream_tls {
+            [&mut tls.ca, &mut tls.certificate, &mut tls.key].into_iter().flatten().for_each(from_file);
+        }
     }
     for sink in &mut config.audit.sinks {
         if let AuditSink::File(path) = sink {

@@ -30,9 +30,6 @@ const UNIX: Refuses = Such(|text| text.starts_with("unix:"), "Unix sockets are n
 
 #[rustfmt::skip]
 const TABLE: &[Rule] = &[
-    Rule { place: "listeners/*/address", refuses: UNIX },
-    Rule { place: "listeners/*/tls", refuses: Unless(|| Value::Null) },
-    Rule { place: "listeners/*/proxy_protocol", refuses: Unless(|| json!(false)) },
     Rule { place: "admin/address", refuses: UNIX },
     Rule { place: "status/address", refuses: UNIX },
     Rule { place: "store/url", refuses: Such(
@@ -43,11 +40,6 @@ const TABLE: &[Rule] = &[
     Rule { place: "store/cluster", refuses: Unless(|| json!(false)) },
     Rule { place: "store/ca", refuses: Unless(|| Value::Null) },
     Rule { place: "store/durability", refuses: Unless(|| json!({ "wait_replicas": 0, "timeout": "100ms" })) },
-    Rule { place: "routes/*/upstream", refuses: Such(
-        |text| ["https:", "h2c:", "unix:"].iter().any(|scheme| text.starts_with(scheme)),
-        "upstreams other than `http://` are not supported yet",
-    ) },
-    Rule { place: "routes/*/upstream_tls", refuses: Unless(|| Value::Null) },
     Rule { place: "routes/*/rate_limits/*/scope", refuses: Such(|text| text == "cluster", "the scope `cluster` is not supported yet") },
     Rule { place: "routes/*/rate_limits/*/on_failure", refuses: Always },
     Rule { place: "tracing", refuses: Unless(|| json!({ "otlp": null, "sample": 0.01 })) },

@@ -48,21 +48,22 @@ impl<C> Live<C> {
     /// Takes the files on if they have changed, and been the same at two looks: one that is half written, or whose
     /// key is still to come, is not judged. What cannot be used is logged once, and what is in use stays.
     ///
-    /// It compares what the files hold, not events: a mounted Secret changes by a swapped link.
-    pub fn look(&self) {
+    /// It compares what the files hold, not events: a mounted Secret changes by a swapped link. Says whether they were
+    /// taken on.
+    pub fn look(&self) -> bool {
         if self.files.is_empty() {
-            return;
+            return false;
         }
         let read = read(&self.files);
         let now = read.as_ref().ok().map(|read| hash(read));
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if now == seen.judged {
             seen.fresh = None;
-            return;
+            return false;
         }
         if now.is_some() && seen.fresh != now {
             seen.fresh = now;
-            return;
+            return false;
         }
         *seen = Seen { judged: now, fresh: None };
         drop(seen);
@@ -71,8 +72,12 @@ impl<C> Live<C> {
             Ok(made) => {
                 self.current.store(Arc::new(made));
                 tracing::info!(target: "cloakroom::tls", path, "new TLS files are in use");
+                true
             }
-            Err(error) => tracing::error!(target: "cloakroom::tls", path, %error, "new TLS files are not used"),
+            Err(error) => {
+                tracing::error!(target: "cloakroom::tls", path, %error, "new TLS files are not used");
+                false
+            }
         }
     }
 }

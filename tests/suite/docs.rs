@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use cloakroom::config::{self, Problems};
 use cloakroom::exchange::Rooms;
+use cloakroom::listener::Terms;
 use serde_json::Value as Json;
+
+use crate::house::Authority;
 
 /// What a part of a configuration may leave out.
 const REST: [(&str, &str); 3] = [
@@ -48,11 +51,19 @@ fn blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
 
 /// What a configuration's check says, warnings included; nothing if it is content.
 fn complaints(text: &str) -> String {
+    // Certificates stand in /tls on the pages.
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let certificate = authority.issue("app.example");
+    for (name, pem) in [("tls.crt", &certificate.chain), ("tls.key", &certificate.key), ("ca.crt", &authority.pem)] {
+        fs::write(folder.path().join(name), pem).unwrap();
+    }
+    let text = text.replace("/tls/", &format!("{}/", folder.path().display()));
     let environment = |name: &str| Some(format!("{name}-of-sixteen-and-more-characters"));
-    let inspected = config::inspect(text, Path::new("cloakroom.yaml"), &environment);
+    let inspected = config::inspect(&text, Path::new("cloakroom.yaml"), &environment);
     let mut problems = Problems::default();
     if let Some(config) = &inspected.config {
         Rooms::compile(config, &mut problems);
+        Terms::compile(&config.listeners, &mut problems);
     }
     inspected.source.diagnose(problems).render(false)
 }
