@@ -74,7 +74,7 @@ impl Refusal {
             Self::Token(Unverified::Unavailable) => Code::IdentityUnavailable,
             Self::BadCredential
             | Self::Token(Unverified::Flawed(_))
-            | Self::Load(LoadError::WrongSecret | LoadError::Foreign | LoadError::Outdated) => Code::CredentialInvalid,
+            | Self::Load(LoadError::WrongSecret | LoadError::Foreign) => Code::CredentialInvalid,
             Self::Load(LoadError::NotFound) | Self::Commit(CommitError::NotFound) => Code::SessionNotFound,
             Self::Load(LoadError::Uninitialised) => Code::SessionToBegin,
             Self::Load(LoadError::Revoked) | Self::Commit(CommitError::Revoked) | Self::SessionEnded => {

@@ -40,6 +40,12 @@ impl Identity {
         self.introspection.as_deref().unwrap_or_default()
     }
 
+    /// Whose tokens make sessions, as sessions know them: who is asked about opaque tokens goes by its URL.
+    pub fn names_of_issuers(&self) -> impl Iterator<Item = &str> {
+        let asked = self.introspections().iter().map(|server| server.url.as_str());
+        self.issuers().iter().map(|issuer| issuer.issuer.as_str()).chain(asked)
+    }
+
     /// Whether a credential of this kind can be told at all.
     pub fn has(&self, kind: CredentialKind) -> bool {
         match kind {

@@ -114,7 +114,7 @@ impl Exchanges {
             }
             Err(error) => {
                 let refusal = Refusal::from(error);
-                if matches!(refusal, Refusal::Load(LoadError::Foreign | LoadError::Outdated | LoadError::Revoked)) {
+                if matches!(refusal, Refusal::Load(LoadError::Foreign | LoadError::Revoked)) {
                     self.count_bad(client, &refusal);
                 }
                 Err(refusal)

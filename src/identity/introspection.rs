@@ -173,7 +173,9 @@ impl Server {
             if expiry <= now {
                 return Err(Flaw::Expired);
             }
-            Ok((self.mapping.assertion(&self.name, &said, lifetime)?, held.min(expiry)))
+            let assertion = self.mapping.assertion(&self.name, &said, lifetime)?;
+            let as_of = i64::try_from(now.seconds()).ok();
+            Ok((Assertion { as_of, ..assertion }, held.min(expiry)))
         });
         match judged {
             Ok((assertion, until)) => Answer { said: Ok(Arc::new(assertion)), until },

@@ -261,6 +261,12 @@ impl House {
         self.wait_for(work).expect("a revocation");
     }
 
+    /// Revokes a token that expires so many seconds from now.
+    pub fn revoke_token(&self, id: &str, seconds: u64) {
+        let exp = self.clock.now().plus(Duration::from_secs(seconds));
+        self.wait_for(self.sessions().revoke_token(id, exp)).expect("a revocation");
+    }
+
     /// The audit trail, oldest record first.
     pub fn trail(&self, guest: &Guest) -> Vec<Json> {
         let page = self.wait_for(self.sessions().trail(guest.handle, None, 1000)).expect("a trail");

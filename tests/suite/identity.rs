@@ -4,7 +4,7 @@ mod attack;
 mod introspection;
 mod keys;
 mod libraries;
-mod login;
+pub mod login;
 
 use std::time::Duration;
 

@@ -71,6 +71,7 @@ impl Mapping {
             session_claim,
             session_value,
             issued_at: lifetime.issued_at,
+            as_of: lifetime.issued_at,
             login_time,
             expires_at: lifetime.expires_at,
             usable_until: lifetime.usable_until,
