@@ -12,6 +12,7 @@ mod telemetry;
 mod token;
 mod url;
 
+pub(super) use self::address::is_host;
 use super::{Config, Period, Problems};
 
 /// Whether keys may come from this URL, and secrets go to it.
