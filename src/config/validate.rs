@@ -5,6 +5,7 @@
 mod address;
 mod header;
 mod identity;
+mod limit;
 mod listener;
 mod route;
 mod session;
