@@ -28,6 +28,24 @@ const PAGE: usize = 1000;
 /// Before every entry.
 const BEGINNING: &str = "0-0";
 
+/// Why a line is followed no more, where it did not just break.
+#[derive(Default)]
+pub(super) struct Parting {
+    /// Where the feed is going to be.
+    pub elsewhere: Option<ServerAddress>,
+    pub reason: Option<String>,
+}
+
+impl Parting {
+    fn because(error: StoreError) -> Self {
+        let reason = match error {
+            StoreError::Unavailable(reason) => Some(reason),
+            _ => None,
+        };
+        Self { elsewhere: None, reason }
+    }
+}
+
 /// An entry of the feed: its place, and its fields.
 type Item = (String, HashMap<Vec<u8>, Vec<u8>>);
 
@@ -68,8 +86,7 @@ impl Core {
     /// Reads the feed from its beginning, and then what is added, for as long as the line holds.
     ///
     /// From the beginning each time: what was missed while there was no line is not known to be all that is new.
-    /// Gives back where the feed is going to be, if the server says that it is on its way there.
-    pub(super) async fn follow(&self, line: &Line, server: &ServerAddress, in_passing: bool) -> Option<ServerAddress> {
+    pub(super) async fn follow(&self, line: &Line, server: &ServerAddress, in_passing: bool) -> Parting {
         let (hello, asking) = (hello(), redis::cmd("ASKING"));
         let mut last = BEGINNING.to_owned();
         loop {
@@ -82,14 +99,11 @@ impl Core {
             };
             let news = answers.pop().unwrap_or(Value::Nil);
             if !answers.first().is_some_and(is_primary) {
-                return None;
+                return Parting::default();
             }
             let items = match items(news) {
                 Ok(items) => items,
-                Err(error) => {
-                    tracing::error!(target: "cloakroom::store", %error, "the feed of revocations cannot be followed");
-                    return None;
-                }
+                Err(error) => return Parting::because(error),
             };
             let more = items.len() == PAGE;
             for (id, fields) in items {
@@ -102,18 +116,13 @@ impl Core {
         }
     }
 
-    fn turn_away(&self, failure: Failure, server: &ServerAddress) -> Option<ServerAddress> {
+    fn turn_away(&self, failure: Failure, server: &ServerAddress) -> Parting {
         match failure.said() {
-            Some(ServerErrorKind::Ask) => return failure.elsewhere(server),
+            Some(ServerErrorKind::Ask) => return Parting { elsewhere: failure.elsewhere(server), reason: None },
             Some(ServerErrorKind::Moved) => self.servers.doubt(failure.elsewhere(server)),
-            _ => {
-                // A line that broke is told elsewhere.
-                if let error @ StoreError::Unavailable(_) = StoreError::from(failure) {
-                    tracing::error!(target: "cloakroom::store", %error, "the feed of revocations cannot be followed");
-                }
-            }
+            _ => return Parting::because(failure.into()),
         }
-        None
+        Parting::default()
     }
 
     fn next(&self, last: &str, block: Option<Duration>) -> Cmd {

@@ -54,7 +54,13 @@ impl Core {
             };
             let keeping = Keeping { role, link, server: &node.address };
             failures = match self.dialer.dial(&node.address, role.name(), self.next_number(), ear.clone()).await {
-                Ok(line) => keeping.hold(line, async |line| beat(link, line).await).await,
+                Ok(line) => {
+                    let beating = async |line: &Line| {
+                        beat(link, line).await;
+                        None
+                    };
+                    keeping.hold(line, failures, beating).await
+                }
                 Err(error) => keeping.tell(error, failures),
             };
             // Whoever breaks off may be the primary no more.
@@ -85,7 +91,14 @@ impl Core {
             };
             let keeping = Keeping { role: Role::Feed, link: &self.feed, server: &address };
             failures = match self.dialer.dial(&address, Role::Feed.name(), self.next_number(), None).await {
-                Ok(line) => keeping.hold(line, async |line| via = self.follow(line, &address, in_passing).await).await,
+                Ok(line) => {
+                    let following = async |line: &Line| {
+                        let parting = self.follow(line, &address, in_passing).await;
+                        via = parting.elsewhere;
+                        parting.reason
+                    };
+                    keeping.hold(line, failures, following).await
+                }
                 Err(error) => keeping.tell(error, failures),
             };
             if via.is_none() {
@@ -104,26 +117,34 @@ struct Keeping<'a> {
 }
 
 impl Keeping<'_> {
-    /// Tends a line for as long as it holds; a server that hangs up at once is dialled after longer pauses.
-    async fn hold(&self, line: Line, tend: impl AsyncFnOnce(&Line)) -> u32 {
+    /// Tends a line for as long as it holds; a server that hangs up at once, or says why it does nothing, is dialled
+    /// after longer and longer pauses, and complained of once.
+    async fn hold(&self, line: Line, failures: u32, tend: impl AsyncFnOnce(&Line) -> Option<String>) -> u32 {
         let (line, since) = (Arc::new(line), Instant::now());
-        tracing::info!(target: "cloakroom::store", link = self.role.name(), server = %self.server, "connected");
-        if let Some(word) = &line.untold {
+        let (link, server) = (self.role.name(), self.server);
+        tracing::info!(target: "cloakroom::store", link, %server, "connected");
+        if let Some(word) = line.untold.as_deref().filter(|_| failures == 0) {
             tracing::warn!(
-                target: "cloakroom::store", server = %self.server, word = &**word,
+                target: "cloakroom::store", %server, word,
                 "the server refuses CLIENT TRACKING: sessions are read anew every second",
             );
         }
         self.link.open(&line);
-        tokio::select! {
-            () = tend(&line) => line.break_off(),
-            () = line.broken() => {}
+        let reason = tokio::select! {
+            reason = tend(&line) => {
+                line.break_off();
+                reason
+            }
+            () = line.broken() => None,
+        };
+        if failures == 0 {
+            tracing::warn!(target: "cloakroom::store", link, %server, reason, "the connection is broken");
         }
-        self.link.redial();
-        tracing::warn!(
-            target: "cloakroom::store", link = self.role.name(), server = %self.server, "the connection is broken",
-        );
-        u32::from(since.elapsed() < PROVEN_FOR)
+        match reason {
+            Some(reason) => self.link.fail(reason),
+            None => self.link.redial(),
+        }
+        if since.elapsed() < PROVEN_FOR { failures + 1 } else { 0 }
     }
 
     fn tell(&self, error: NoLine, failures: u32) -> u32 {
