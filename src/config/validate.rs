@@ -5,11 +5,14 @@
 mod address;
 mod header;
 mod identity;
+mod injector;
 mod listener;
 mod route;
 mod session;
 mod telemetry;
 mod url;
+
+pub(super) use injector::validate as validate_injector;
 
 use super::{Config, Period, Problems};
 

@@ -11,6 +11,7 @@ mod durability;
 mod docs;
 mod exchange;
 mod identity;
+mod kubernetes;
 mod limit;
 mod listener;
 mod respond;

@@ -1,0 +1,244 @@
+//! The chart: rendered, held against Kubernetes' schemas, and compared with what it was.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value as Json;
+
+use super::tools::{documents, root, run, stdout, tool, validate};
+use crate::binary::Binary;
+
+/// Before native sidecars, before services see their ports, and the newest.
+const VERSIONS: [&str; 3] = ["1.28", "1.31", "1.37"];
+
+fn chart() -> PathBuf {
+    root().join("charts/cloakroom")
+}
+
+fn template(version: &str, arguments: &[&str]) -> Command {
+    let mut helm = tool("helm");
+    helm.arg("template").arg("demo").arg(chart()).args(["--namespace", "cloakroom"]);
+    helm.args(["--kube-version", &format!("{version}.0")]).args(arguments);
+    helm
+}
+
+fn rendered(version: &str, arguments: &[&str]) -> String {
+    stdout(template(version, arguments), "")
+}
+
+/// The values files, one for each feature.
+fn features() -> Vec<(String, PathBuf)> {
+    let entries = fs::read_dir(chart().join("ci")).expect("the folder of values");
+    let mut files: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.sort();
+    let name = |path: &PathBuf| path.file_stem().expect("a name").to_string_lossy().replace("-values", "");
+    files.into_iter().map(|path| (name(&path), path)).collect()
+}
+
+fn objects<'d>(all: &'d [Json], kind: &str) -> Vec<&'d Json> {
+    all.iter().filter(|object| object["kind"] == kind).collect()
+}
+
+/// Compares with the file of that name; `UPDATE_SNAPSHOTS=1` has it written instead.
+#[track_caller]
+fn snapshot(name: &str, text: &str) {
+    let path = root().join("tests/suite/kubernetes/snapshots").join(format!("{name}.yaml"));
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(&path, text).expect("a snapshot");
+    }
+    let known = fs::read_to_string(&path).unwrap_or_default();
+    let differs = known.lines().zip(text.lines()).position(|(was, is)| was != is);
+    let line = differs.unwrap_or(known.lines().count().min(text.lines().count()));
+    let at = |text: &str| text.lines().nth(line).unwrap_or("(nothing)").to_owned();
+    assert!(
+        known == text,
+        "{name}, line {}: it was\n{}\nand is\n{}\nUPDATE_SNAPSHOTS=1 takes it on",
+        line + 1,
+        at(&known),
+        at(text)
+    );
+}
+
+#[test]
+fn every_feature_is_linted_and_renders_as_it_did() {
+    let features = features();
+    assert!(features.len() >= 15, "{features:?}");
+    for (name, path) in &features {
+        let mut lint = tool("helm");
+        lint.args(["lint", "--strict"]).arg(chart()).arg("--values").arg(path);
+        stdout(lint, "");
+        snapshot(name, &rendered("1.33", &["--values", &path.display().to_string()]));
+    }
+    let kept = fs::read_dir(root().join("tests/suite/kubernetes/snapshots")).expect("snapshots").count();
+    assert_eq!(kept, features.len(), "a snapshot is left over");
+}
+
+#[test]
+fn every_feature_is_valid_in_every_version() {
+    for version in VERSIONS {
+        let all: Vec<String> =
+            features().iter().map(|(_, path)| rendered(version, &["--values", &path.display().to_string()])).collect();
+        validate(version, &all.join("\n---\n"));
+    }
+}
+
+#[test]
+fn the_files_are_tidy() {
+    let mut lint = tool("yamllint");
+    let rules = "{extends: default, rules: {line-length: disable, document-start: disable, braces: {max-spaces-inside: 1}, comments: {min-spaces-from-content: 1}}}";
+    lint.args(["--strict", "--config-data", rules]).args([
+        chart().join("values.yaml"),
+        chart().join("ci"),
+        chart().join("Chart.yaml"),
+    ]);
+    stdout(lint, "");
+}
+
+#[test]
+fn values_that_do_not_fit_are_refused_with_their_path() {
+    for (set, expected) in [
+        ("injector.onRefusal=maybe", &["injector.onRefusal", "\"deny\", \"admit\""][..]),
+        ("injector.failurePolicy=Sometimes", &["injector.failurePolicy", "\"Fail\", \"Ignore\""]),
+        ("injector.replicas=many", &["injector.replicas", "Expected: integer"]),
+        ("ports.proxy=80", &["ports.proxy", "1024"]),
+        ("gatway.enabled=true", &["Additional property gatway"]),
+        ("sidecar.portName=way-too-long-a-name", &["sidecar.portName", "15"]),
+        ("image.digest=latest", &["image.digest"]),
+        ("injector.certificate.source=luck", &["injector.certificate.source", "\"job\", \"certManager\", \"secret\""]),
+        ("injector.enabled=true,injector.certificate.source=secret", &["secretName and caBundle"]),
+        ("sidecar.enabled=true", &["config: cloakroom's configuration is needed"]),
+        ("secret.existing=a,secret.entries.b=c", &["either existing or entries"]),
+        ("user=0", &["user", "1"]),
+    ] {
+        let output = run(template("1.33", &["--set", set]), "");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{set} was taken");
+        for part in expected {
+            assert!(told.contains(part), "{set}: {told}");
+        }
+    }
+}
+
+#[test]
+fn a_failing_injector_never_holds_up_a_whole_cluster() {
+    let output = run(template("1.27", &["--set", "injector.enabled=true"]), "");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("would keep every pod of the cluster waiting"));
+    for set in ["injector.enabled=true", "injector.enabled=true,injector.failurePolicy=Ignore"] {
+        let all = documents(&rendered("1.33", &["--set", set]));
+        let webhooks = objects(&all, "MutatingWebhookConfiguration")[0]["webhooks"].as_array().unwrap();
+        assert_eq!(webhooks.len(), 2);
+        for webhook in webhooks {
+            let selectors = webhook["namespaceSelector"]["matchExpressions"].as_array().unwrap();
+            let labelled = selectors.iter().any(|s| s["key"] == "cloakroom.dev/inject" && s["operator"] == "In");
+            let conditional = webhook["matchConditions"].as_array().is_some_and(|c| !c.is_empty());
+            assert!(labelled || conditional, "{webhook}");
+            let excluded = selectors.iter().find(|s| s["key"] == "kubernetes.io/metadata.name").unwrap();
+            let names = excluded["values"].as_array().unwrap();
+            assert!(names.iter().any(|n| n == "kube-system") && names.iter().any(|n| n == "cloakroom"));
+        }
+    }
+}
+
+#[test]
+fn a_configuration_passes_through_untouched() {
+    let text = fs::read_to_string(root().join("config/chat-agent.yaml")).unwrap();
+    let file = root().join("config/chat-agent.yaml");
+    let all = documents(&rendered(
+        "1.33",
+        &["--set", "sidecar.enabled=true", "--set-file", &format!("config={}", file.display())],
+    ));
+    assert_eq!(objects(&all, "ConfigMap")[0]["data"]["cloakroom.yaml"].as_str().unwrap().trim_end(), text.trim_end());
+}
+
+#[test]
+fn the_injectors_file_that_the_chart_writes_passes_its_check() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, path) in features() {
+        let all = documents(&rendered("1.33", &["--values", &path.display().to_string()]));
+        let files = objects(&all, "ConfigMap").into_iter().filter_map(|map| map["data"]["injector.yaml"].as_str());
+        for text in files {
+            let file = folder.path().join("injector.yaml");
+            fs::write(&file, text).unwrap();
+            let output = Binary::run(&["injector", "--check", "--config", &file.display().to_string()]);
+            assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+/// Somebody's own chart, with ours as a dependency.
+fn including(version: &str, arguments: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("agent");
+    copy(&root().join("tests/suite/kubernetes/app-chart"), &own);
+    copy(&chart(), &own.join("charts/cloakroom"));
+    let mut helm = tool("helm");
+    helm.arg("template").arg("demo").arg(&own).args(["--kube-version", &format!("{version}.0")]).args(arguments);
+    stdout(helm, "")
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn another_chart_includes_the_sidecar_with_one_line() {
+    for version in VERSIONS {
+        let text = including(version, &[]);
+        validate(version, &text);
+        let all = documents(&text);
+        let spec = &objects(&all, "Deployment")[0]["spec"]["template"]["spec"];
+        let list = if version == "1.28" { "containers" } else { "initContainers" };
+        let found = spec[list].as_array().unwrap().iter().any(|container| container["name"] == "cloakroom");
+        assert!(found, "{version}: {text}");
+        assert_eq!(objects(&all, "NetworkPolicy").len(), 1);
+    }
+}
+
+#[test]
+fn the_template_and_the_injector_add_the_same() {
+    let text = including("1.33", &[]);
+    let all = documents(&text);
+    let included = &objects(&all, "Deployment")[0]["spec"]["template"]["spec"];
+    let injected = super::injector::injected_by_the_chart();
+    for list in ["initContainers", "volumes"] {
+        assert_eq!(included[list], injected["spec"][list], "{list}");
+    }
+}
+
+#[test]
+fn the_notes_say_what_to_do_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("cloakroom");
+    copy(&chart(), &own);
+    // `helm template` does not print them, and nothing else works without a cluster.
+    fs::copy(own.join("templates/NOTES.txt"), own.join("notes.txt")).unwrap();
+    let object = r#"{ "apiVersion": "v1", "kind": "ConfigMap", "data": { "notes": "{{ tpl (.Files.Get \"notes.txt\") . | b64enc }}" } }"#;
+    let notes = |set: &str| {
+        let mut helm = tool("helm");
+        helm.arg("template").arg("demo").arg(&own).args(["--kube-version", "1.33.0", "--set", set]);
+        helm.args(["--set-json", &format!("extraObjects=[{object}]")]);
+        let all = documents(&stdout(helm, ""));
+        let found = all.iter().find_map(|object| object["data"]["notes"].as_str()).unwrap().to_owned();
+        let mut decode = tool("python");
+        decode.args(["-c", "import sys, base64; sys.stdout.write(base64.b64decode(sys.stdin.read()).decode())"]);
+        stdout(decode, &found)
+    };
+    assert!(notes("user=1").contains("Nothing is enabled"));
+    let injector = notes("injector.enabled=true,injector.failurePolicy=Ignore");
+    assert!(injector.contains("cloakroom.dev/inject") && injector.contains("targetPort: http"));
+    assert!(injector.contains("have no sidecar"));
+    let sidecar = notes("sidecar.enabled=true,config.version=1");
+    assert!(
+        sidecar.contains(r#"{{- include "cloakroom.sidecar" . | nindent 6 }}"#) && sidecar.contains("secret.existing")
+    );
+}
