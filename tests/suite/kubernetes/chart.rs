@@ -177,6 +177,51 @@ fn including(version: &str, arguments: &[&str]) -> String {
     stdout(helm, "")
 }
 
+/// The YAML blocks of the page on Kubernetes that begin so, without that line.
+fn blocks(first: &str) -> Vec<String> {
+    let page = fs::read_to_string(root().join("docs/kubernetes.md")).unwrap();
+    let fences: Vec<_> = page.split("\n```").skip(1).step_by(2).map(str::to_owned).collect();
+    fences.iter().filter_map(|block| Some(block.strip_prefix("yaml\n")?.strip_prefix(first)?.to_owned())).collect()
+}
+
+#[test]
+fn the_values_in_the_documentation_render() {
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = blocks("# values.yaml, in part\n");
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let file = folder.path().join("values.yaml");
+        // Those of a chart that includes ours are one level deeper.
+        let (own, text) = match block.trim_start().strip_prefix("cloakroom:\n") {
+            Some(rest) => (true, format!("cloakroom:\n{rest}")),
+            None => (false, block),
+        };
+        fs::write(&file, text).unwrap();
+        let arguments = ["--values", &file.display().to_string()];
+        let rendered = if own { including("1.33", &arguments) } else { rendered("1.33", &arguments) };
+        validate("1.33", &rendered);
+    }
+}
+
+#[test]
+fn the_documentation_shows_the_template_as_the_test_includes_it() {
+    let own = fs::read_to_string(root().join("tests/suite/kubernetes/app-chart/templates/deployment.yaml")).unwrap();
+    let shown = blocks("# templates/deployment.yaml, in part\n").remove(0);
+    for line in shown.lines().filter(|line| line.contains("include")) {
+        assert!(own.lines().any(|known| known == line), "{line}");
+    }
+}
+
+#[test]
+fn the_page_names_every_key_of_the_injectors_file_and_every_annotation() {
+    let shown = blocks("# injector.yaml\n").remove(0);
+    let values = fs::read_to_string(chart().join("templates/injector/_injector.tpl")).unwrap();
+    let keys = values.lines().filter_map(|line| line.trim().split_once(": ").map(|(key, _)| key));
+    for key in keys.filter(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) {
+        assert!(shown.contains(&format!("{key}:")), "{key}");
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

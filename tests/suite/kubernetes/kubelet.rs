@@ -166,6 +166,17 @@ impl Pod {
         self.address(port(&Json::Null, &found["containerPort"]))
     }
 
+    /// Runs a command in the sidecar's container, as `kubectl exec` does.
+    pub fn exec(&self, arguments: &[&str]) -> String {
+        let id = self.sidecars.last().expect("a sidecar").1.id().to_string();
+        let environment = std::fs::read(format!("/proc/{id}/environ")).expect("its environment");
+        let pairs = environment.split(|byte| *byte == 0).map(|pair| String::from_utf8_lossy(pair).into_owned());
+        let mut enter = std::process::Command::new("nsenter");
+        enter.args(["--target", &id, "--mount", "--net", "--root", "--wd=/", "/usr/bin/env", "-i"]);
+        enter.args(pairs.filter(|pair| !pair.is_empty())).arg("/cloakroom").args(arguments);
+        super::tools::stdout(enter, "")
+    }
+
     /// Waits until the ordinary containers have ended by themselves, then ends the others.
     pub fn complete(mut self) {
         for (name, child) in &mut self.containers {

@@ -125,6 +125,8 @@ fn a_client_reaches_the_agent_through_every_change_of_its_pods() {
     assert!(context.contains("user_id=\"u-1\"") && context.contains("step=1"), "{context}");
     assert!(context.contains("email=hdl_") && !context.contains(EMAIL), "{context}");
     assert!(first.is_alive(), "the application's probes do not reach it");
+    first.exec(&["health", "--ready"]);
+    assert!(first.exec(&["session", "create", "user_id=u-2"]).contains("cr_"));
     assert_eq!(cluster.ask(service, "/hello", "cr_none").unwrap().status, 401);
 
     cluster.context(service, "/step/2", &id);
