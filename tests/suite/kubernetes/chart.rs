@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
 use super::tools::{documents, root, run, stdout, tool, validate};
 use crate::binary::Binary;
@@ -137,6 +137,88 @@ fn a_failing_injector_never_holds_up_a_whole_cluster() {
             let names = excluded["values"].as_array().unwrap();
             assert!(names.iter().any(|n| n == "kube-system") && names.iter().any(|n| n == "cloakroom"));
         }
+    }
+}
+
+/// The schema of a sidecar's configuration as the chart has it: in draft 7, which is all that helm knows.
+///
+/// It says of what it knows which type and which values it may have. Keys that it does not know, and those that are
+/// missing, are left to the check in the pod, so that a chart goes with more than one version of the image. A text may
+/// always hold a reference instead.
+fn lenient(schema: &Json) -> Json {
+    const DROPPED: [&str; 8] =
+        ["$schema", "title", "description", "default", "examples", "format", "additionalProperties", "required"];
+    // Values that have descriptions of their own are told all at once where they are a list.
+    let choices = ["oneOf", "anyOf"].iter().find_map(|key| schema.get(*key)?.as_array());
+    if let Some(words) = choices.and_then(|all| all.iter().map(|one| one.get("const")).collect::<Option<Vec<_>>>()) {
+        return lenient(&json!({ "enum": words }));
+    }
+    match schema {
+        Json::Object(members) => {
+            let is_schema = !members.values().all(Json::is_object) || members.contains_key("$ref");
+            let kept = members.iter().filter(|(key, value)| {
+                let closes = *key == "additionalProperties" && value.is_object();
+                !is_schema || closes || !DROPPED.contains(&key.as_str())
+            });
+            let converted: serde_json::Map<_, _> = kept
+                .map(|(key, value)| match (key.as_str(), value.as_str()) {
+                    ("$ref", Some(target)) => (key.clone(), json!(target.replace("#/$defs/", "#/definitions/config"))),
+                    _ => (key.clone(), lenient(value)),
+                })
+                .collect();
+            let said = |key: &str| converted.get(key);
+            let texts = said("enum").and_then(Json::as_array).is_some_and(|all| all.iter().any(Json::is_string));
+            let closed =
+                is_schema && (texts || said("pattern").is_some() || said("const").is_some_and(Json::is_string));
+            let reference = json!({ "type": "string", "pattern": "[$][{]" });
+            if closed { json!({ "anyOf": [converted, reference] }) } else { Json::Object(converted) }
+        }
+        Json::Array(items) => items.iter().map(lenient).collect(),
+        other => other.clone(),
+    }
+}
+
+#[test]
+fn a_configuration_given_as_values_is_held_against_its_own_schema() {
+    let path = chart().join("values.schema.json");
+    let mut schema: Json = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        let own = cloakroom::config::json_schema();
+        let definitions = schema["definitions"].as_object_mut().unwrap();
+        definitions.retain(|name, _| !name.starts_with("config"));
+        for (name, definition) in own["$defs"].as_object().unwrap() {
+            definitions.insert(format!("config{name}"), lenient(definition));
+        }
+        let mut root = lenient(&own);
+        root.as_object_mut().unwrap().remove("$defs");
+        root["type"] = json!(["string", "object", "null"]);
+        schema["properties"]["config"] = root;
+        fs::write(&path, serde_json::to_string_pretty(&schema).unwrap() + "\n").unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("values.yaml");
+    let values = |text: &str| {
+        let text = text.lines().map(|line| format!("  {line}\n")).collect::<String>();
+        fs::write(&file, format!("sidecar: {{ enabled: true }}\nconfig:\n{text}")).unwrap();
+        run(template("1.33", &["--values", &file.display().to_string()]), "")
+    };
+    let configurations = fs::read_dir(root().join("config")).unwrap().map(|entry| entry.unwrap().path());
+    for path in configurations.filter(|path| path.extension().is_some_and(|e| e == "yaml")) {
+        let output = values(&fs::read_to_string(&path).unwrap());
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: UPDATE_SNAPSHOTS=1 may help\n{told}", path.display());
+    }
+    for (text, expected) in [
+        ("store: { kind: sqlite }", &["config.store.kind", "\"redis\""][..]),
+        ("shutdown: { grace: soon }", &["config.shutdown.grace"]),
+        ("session: { limits: { field: 5 } }", &["config.session.limits.field"]),
+        ("routes: [{ name: a, upstream: 7 }]", &["config.routes.0.upstream", "Expected: string"]),
+        ("listeners: {}", &["config.listeners", "Expected: array"]),
+    ] {
+        let output = values(text);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{text} was taken");
+        expected.iter().for_each(|part| assert!(told.contains(part), "{text}: {told}"));
     }
 }
 
