@@ -223,6 +223,61 @@ fn a_configuration_given_as_values_is_held_against_its_own_schema() {
 }
 
 #[test]
+fn rules_and_dashboards_pass_through_untouched() {
+    let read = |folder: &str| {
+        let files = fs::read_dir(chart().join(folder)).into_iter().flatten().map(|entry| entry.unwrap().path());
+        files.map(|path| fs::read_to_string(path).unwrap()).collect::<Vec<_>>()
+    };
+    for (set, folder) in [("prometheusRule.enabled=true", "rules"), ("dashboard.enabled=true", "dashboards")] {
+        let files = read(folder);
+        let output = run(template("1.33", &["--set", set]), "");
+        if files.is_empty() {
+            assert!(String::from_utf8_lossy(&output.stderr).contains("this build of the chart has no"), "{output:?}");
+            continue;
+        }
+        let all = documents(&String::from_utf8_lossy(&output.stdout));
+        let groups =
+            objects(&all, "PrometheusRule").into_iter().flat_map(|rule| rule["spec"]["groups"].as_array().unwrap());
+        let written = files.iter().flat_map(|text| documents(text)).collect::<Vec<_>>();
+        match folder {
+            "rules" => assert!(groups.eq(written.iter().flat_map(|file| file["groups"].as_array().unwrap()))),
+            _ => {
+                let data = objects(&all, "ConfigMap")[0]["data"].as_object().unwrap();
+                let shown = data.values().flat_map(|text| documents(text.as_str().unwrap()));
+                assert!(shown.eq(written));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_prometheus_asks_is_a_port_that_pods_have() {
+    let set = "podMonitor.enabled=true,injector.enabled=true,gateway.enabled=true,config.version=1";
+    let all = documents(&rendered("1.33", &["--set", set]));
+    let monitors = objects(&all, "PodMonitor");
+    assert_eq!(monitors.len(), 2);
+    let injected = super::injector::injected_by_the_chart();
+    let pods = objects(&all, "Deployment").into_iter().map(|deployment| &deployment["spec"]["template"]);
+    for pod in pods.chain([&injected]) {
+        let spec = &pod["spec"];
+        let containers =
+            ["containers", "initContainers"].iter().flat_map(|list| spec[list].as_array().into_iter().flatten());
+        let ports: Vec<_> = containers.flat_map(|c| c["ports"].as_array().into_iter().flatten()).collect();
+        let selected = monitors.iter().filter(|monitor| {
+            let selector = &monitor["spec"]["selector"];
+            let labels = &pod["metadata"]["labels"];
+            let same = selector["matchLabels"].as_object().unwrap().iter().all(|(key, value)| labels[key] == *value);
+            let within =
+                |rule: &Json| rule["values"].as_array().unwrap().contains(&labels[rule["key"].as_str().unwrap()]);
+            same && selector["matchExpressions"].as_array().into_iter().flatten().all(within)
+        });
+        let asked: Vec<_> = selected.flat_map(|m| m["spec"]["podMetricsEndpoints"].as_array().unwrap()).collect();
+        assert_eq!(asked.len(), 1, "{}", pod["metadata"]);
+        assert!(ports.iter().any(|port| port["name"] == asked[0]["port"]), "{}", pod["metadata"]);
+    }
+}
+
+#[test]
 fn a_configuration_passes_through_untouched() {
     let text = fs::read_to_string(root().join("config/chat-agent.yaml")).unwrap();
     let file = root().join("config/chat-agent.yaml");
