@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response, StatusCode, Uri};
 
 use crate::headers::Names;
 use crate::identity::{Ambiguous, ForeignOrigin};
@@ -138,22 +138,39 @@ fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
-/// What of a request its refusal depends on.
+/// What of a request its refusal depends on; not looked into unless there is one.
 #[derive(Debug)]
 pub struct Asker {
-    grpc: bool,
-    /// The target to come back to, if this is a browser going to a page.
-    navigates_to: Option<String>,
+    content_type: Option<HeaderValue>,
+    accept: Option<HeaderValue>,
+    target: Uri,
+    /// Whether this is a GET, and asks for no other protocol.
+    gets: bool,
 }
 
 impl Asker {
     pub fn of(head: &Parts, upgrades: bool) -> Self {
-        let text = |name: HeaderName| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let grpc = text(header::CONTENT_TYPE).to_ascii_lowercase().starts_with("application/grpc");
-        let navigates = head.method == Method::GET && !upgrades && prefers_html(text(header::ACCEPT));
-        let target = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        Self { grpc, navigates_to: navigates.then(|| target.to_owned()) }
+        Self {
+            content_type: head.headers.get(header::CONTENT_TYPE).cloned(),
+            accept: head.headers.get(header::ACCEPT).cloned(),
+            target: head.uri.clone(),
+            gets: head.method == Method::GET && !upgrades,
+        }
     }
+
+    fn speaks_grpc(&self) -> bool {
+        text(self.content_type.as_ref()).to_ascii_lowercase().starts_with("application/grpc")
+    }
+
+    /// The target to come back to, if this is a browser going to a page.
+    fn navigates_to(&self) -> Option<&str> {
+        let navigates = self.gets && prefers_html(text(self.accept.as_ref()));
+        navigates.then(|| self.target.path_and_query().map_or("/", http::uri::PathAndQuery::as_str))
+    }
+}
+
+fn text(value: Option<&HeaderValue>) -> &str {
+    value.and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// Whether `Accept` names HTML with a weight that nothing else exceeds.
@@ -184,7 +201,7 @@ pub fn refuse(refusal: &Refusal, setting: &Setting<'_>) -> Response<Bytes> {
     let code = refusal.code();
     let mut response = match login(code, setting) {
         Some(response) => response,
-        None if setting.asker.grpc => grpc(code),
+        None if setting.asker.speaks_grpc() => grpc(code),
         None => problem_json(code, setting),
     };
     let status = response.status();
@@ -240,7 +257,7 @@ pub fn refuse_unparsed(status: StatusCode) -> (Code, Bytes) {
 
 /// A redirect to the login page, for a browser that is going to a page and has to prove itself first.
 fn login(code: Code, setting: &Setting<'_>) -> Option<Response<Bytes>> {
-    let target = setting.asker.navigates_to.as_deref()?;
+    let target = setting.asker.navigates_to()?;
     let url = setting.login_url.filter(|_| code.status() == StatusCode::UNAUTHORIZED)?;
     // Exactly one slash: two would begin another host's name.
     let path = format!("/{}", target.trim_start_matches('/'));
@@ -287,7 +304,12 @@ mod tests {
     #[test]
     fn the_way_back_never_leads_to_another_origin() {
         let names = Names::new("cloakroom-").unwrap();
-        let asker = Asker { grpc: false, navigates_to: Some("//evil.example/a?b=1".into()) };
+        let asker = Asker {
+            content_type: None,
+            accept: Some(HeaderValue::from_static("text/html")),
+            target: Uri::from_static("//evil.example/a?b=1"),
+            gets: true,
+        };
         let setting = Setting {
             names: &names,
             asker: &asker,

@@ -34,7 +34,6 @@ use crate::store::{Conflict, Entry, Record, Store, StoreError, Trail};
 use crate::telemetry::Metrics;
 
 use revocations::Revocations;
-use state::Fields;
 use vault::Vault;
 
 pub use birth::Born;
@@ -42,7 +41,7 @@ pub use live::{Entering, Live, Presence};
 pub use proposal::{Proposal, fits_at_birth};
 pub use require::Requirements;
 pub use schema::{Field, FieldIndex, Misfit, Schema};
-pub use state::{Held, Proven, Session};
+pub use state::{Fields, Held, Proven, Session};
 pub use sweep::{KeyUse, KeyUses, Moved};
 pub use token::Found;
 pub use trail::{Action, Actor, ActorKind};

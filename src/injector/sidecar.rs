@@ -34,13 +34,13 @@ pub fn volumes(policy: &Policy, settings: &Settings) -> Vec<Json> {
 
 /// Tells what is wrong with the configuration, in the pod's status too, and is done.
 pub fn check(policy: &Policy, settings: &Settings, application: &Application<'_>) -> Json {
-    let mut container = base(CHECK, "check", policy, settings, application);
-    container.insert("name".into(), json!(CHECK));
-    Json::Object(container)
+    // One that listens elsewhere would leave the service without an answer, and nobody would know why.
+    let arguments = json!(["check", "--serves", settings.port.to_string()]);
+    Json::Object(base(CHECK, arguments, policy, settings, application))
 }
 
 pub fn container(policy: &Policy, settings: &Settings, application: &Application<'_>) -> Json {
-    let mut container = base(CONTAINER, "run", policy, settings, application);
+    let mut container = base(CONTAINER, json!(["run"]), policy, settings, application);
     let probe = |path: &str| json!({ "path": path, "port": policy.status_port });
     let ports = json!([
         { "name": settings.app_port, "containerPort": settings.port, "protocol": "TCP" },
@@ -63,7 +63,7 @@ pub fn container(policy: &Policy, settings: &Settings, application: &Application
 /// What both containers have.
 fn base(
     name: &str,
-    command: &str,
+    arguments: Json,
     policy: &Policy,
     settings: &Settings,
     application: &Application<'_>,
@@ -79,7 +79,7 @@ fn base(
         ("name", json!(name)),
         ("image", json!(settings.image)),
         ("imagePullPolicy", json!(policy.pull_policy)),
-        ("args", json!([command])),
+        ("args", arguments),
         ("env", environment),
         ("resources", resources(settings)),
         ("securityContext", security(policy.user)),

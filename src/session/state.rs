@@ -152,6 +152,11 @@ impl Session {
         self.fields.held(index)
     }
 
+    /// The decoded fields: the very same for as long as nothing of the session has changed.
+    pub fn fields(&self) -> &Arc<Fields> {
+        &self.fields
+    }
+
     /// The value that applies: the field's own or its default; none for a sensitive or unreadable one.
     pub fn value<'a>(&'a self, index: FieldIndex, schema: &'a Schema) -> Option<&'a Value> {
         match self.held(index) {

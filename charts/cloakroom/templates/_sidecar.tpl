@@ -50,7 +50,7 @@ volumes:
 {{/* The one container, of a sidecar and of the gateway. */}}
 {{- define "cloakroom.container" -}}
 - name: cloakroom
-  {{- include "cloakroom.base" (merge (dict "command" "run") .) | nindent 2 }}
+  {{- include "cloakroom.base" (merge (dict "arguments" (list "run")) .) | nindent 2 }}
   ports:
     - { name: {{ .portName }}, containerPort: {{ int64 .values.ports.proxy }}, protocol: TCP }
     - { name: cr-status, containerPort: {{ int64 .values.ports.status }}, protocol: TCP }
@@ -73,14 +73,14 @@ volumes:
 
 {{- define "cloakroom.checkContainer" -}}
 - name: cloakroom-check
-  {{- include "cloakroom.base" (merge (dict "command" "check") .) | nindent 2 }}
+  {{- include "cloakroom.base" (merge (dict "arguments" (list "check" "--serves" (toString (int64 .values.ports.proxy)))) .) | nindent 2 }}
 {{- end }}
 
 {{- define "cloakroom.base" -}}
 {{- $values := .values -}}
 image: {{ include "cloakroom.image" .root }}
 imagePullPolicy: {{ $values.image.pullPolicy }}
-args: [{{ .command }}]
+args: {{ toJson .arguments }}
 env:
   - { name: CLOAKROOM_CONFIG, value: /etc/cloakroom/cloakroom.yaml }
   - { name: CLOAKROOM_LISTEN, value: "0.0.0.0:{{ int64 $values.ports.proxy }}" }

@@ -331,11 +331,10 @@ fn the_program_takes_on_a_swapped_mount_by_itself_and_anything_on_a_hangup() {
     until("what a hangup asked for is in force", || routed("c"));
     std::fs::write(folder.path().join("..data/cloakroom.yaml"), "version: 2\n").unwrap();
     binary.signal(libc::SIGHUP);
-    until("the bad one is told of", || binary.logged().contains("refused"));
+    until("the bad one is told of", || binary.logged().contains("cloakroom.yaml:1:"));
     assert!(routed("c"));
     assert_eq!(status(binary.status, "GET /readyz HTTP/1.1\r\n"), Some(200));
     let logged = binary.logged();
     assert!(!logged.contains(first) && !logged.contains(second), "{logged}");
-    assert!(logged.contains("cloakroom.yaml:1:"), "{logged}");
     assert_eq!(binary.terminate(), Some(0));
 }

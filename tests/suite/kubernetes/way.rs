@@ -192,13 +192,18 @@ fn before_native_sidecars_a_pod_works_as_well() {
 #[test]
 fn a_configuration_with_a_mistake_keeps_the_application_from_starting_and_says_why() {
     let cluster = Cluster::open("1.33", true);
-    cluster.configure("[auth, tsk]");
     let spec = cluster.inject("/inject", "deployment");
-    let node = cluster.node;
-    let started = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Pod::start(&node, &spec)));
-    let told = started.err().and_then(|error| error.downcast::<String>().ok()).expect("a pod that does not start");
-    assert!(told.contains("cloakroom-check") && told.contains("did you mean 'task'?"), "{told}");
-    assert!(!told.contains("agent.log"), "{told}");
+    let elsewhere = configuration("[auth, task]").replace("${env:CLOAKROOM_LISTEN}", "0.0.0.0:8181");
+    for (text, expected) in [
+        (configuration("[auth, tsk]"), "did you mean 'task'?"),
+        (elsewhere, "no listener has port 8080, to which services lead"),
+    ] {
+        mount(&cluster.node.folder.path().join("configmaps/cloakroom"), &[("cloakroom.yaml", &text)]);
+        let started = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| Pod::start(&cluster.node, &spec)));
+        let told = started.err().and_then(|error| error.downcast::<String>().ok()).expect("a pod that does not start");
+        assert!(told.contains("cloakroom-check") && told.contains(expected), "{told}");
+        assert!(!told.contains("agent.log"), "{told}");
+    }
 }
 
 /// A client that goes on asking, and remembers what went wrong.
