@@ -18,12 +18,12 @@ use axum::Router;
 use crate::admin::{self, Admin};
 use crate::audit::{Audit, SinkError};
 use crate::clock::Clock;
-use crate::config::{self, Config, ListenerLimits, Problems, StoreFailure, StoreKind};
+use crate::config::{self, Config, Problems, StoreFailure, StoreKind};
 use crate::drain::Drain;
 use crate::exchange::{Exchanges, Rooms};
 use crate::in_force::InForce;
 use crate::keyring::{Keyring, KeyringError, LiveKeyring, Watch};
-use crate::listener::Listener;
+use crate::listener::{Bound, Listener, Terms};
 use crate::readiness::Readiness;
 use crate::session::{self, Live, Schema, Sessions};
 use crate::store::{Embedded, Memory, OpenError, Redis, Store, StoreError, TrailBounds, Unusable};
@@ -44,7 +44,7 @@ const CHECKS: [&str; 2] = ["configuration", "store"];
 /// A running sidecar.
 pub struct Running {
     /// Where the proxy listens, in the order of the file.
-    pub proxy: Vec<SocketAddr>,
+    pub proxy: Vec<Bound>,
     pub admin: SocketAddr,
     pub status: SocketAddr,
     pub exchanges: InForce<Exchanges>,
@@ -89,8 +89,8 @@ pub async fn start_through(
     clock: Clock,
     between: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
 ) -> Result<Running, StartError> {
-    let (rooms, schema) = compile(config)?;
-    let sockets = Sockets::bind(config).await?;
+    let (rooms, schema, terms) = compile(config)?;
+    let sockets = Sockets::bind(config, terms).await?;
     let (drain, metrics, live) = (Drain::default(), Metrics::new(), Live::default());
     let keys = LiveKeyring::new(keyring(config, &clock)?);
     let store = between(open_store(config, &clock).await?);
@@ -121,7 +121,7 @@ pub async fn start_through(
     };
     let desk = Desk::new(Admin::new(parts, config));
     let (proxy, admin, status) = sockets.addresses()?;
-    let listeners = sockets.limits(config);
+    let listeners = sockets.terms(config);
     let mut tasks = sockets.serve(&exchanges, &desk, &drain);
     tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
     let stale = config.store.on_failure == StoreFailure::Stale;
@@ -161,9 +161,11 @@ pub async fn start_through(
     })
 }
 
-fn compile(config: &Config) -> Result<(Rooms, Arc<Schema>), StartError> {
+fn compile(config: &Config) -> Result<(Rooms, Arc<Schema>, Vec<Terms>), StartError> {
     let mut problems = Problems::default();
-    Rooms::compile(config, &mut problems).ok_or_else(|| {
+    let rooms = Rooms::compile(config, &mut problems);
+    let compiled = rooms.zip(Terms::compile(&config.listeners, &mut problems));
+    compiled.map(|((rooms, schema), terms)| (rooms, schema, terms)).ok_or_else(|| {
         let first = problems.into_vec().into_iter().find(|problem| problem.severity == config::Severity::Error);
         let told = first.map_or_else(String::new, |problem| format!("{}: {}", problem.path, problem.message));
         StartError::Configuration(told)
@@ -178,23 +180,24 @@ struct Sockets {
 }
 
 impl Sockets {
-    async fn bind(config: &Config) -> Result<Self, StartError> {
+    async fn bind(config: &Config, terms: Vec<Terms>) -> Result<Self, StartError> {
         Ok(Self {
-            proxy: config.listeners.iter().map(bind).collect::<Result<_, _>>()?,
+            proxy: config.listeners.iter().zip(terms).map(bind).collect::<Result<_, _>>()?,
             admin: listen(&config.admin.address).await?,
             status: listen(&config.status.address).await?,
         })
     }
 
-    fn addresses(&self) -> Result<(Vec<SocketAddr>, SocketAddr, SocketAddr), StartError> {
-        let of = |address: std::io::Result<SocketAddr>| address.map_err(cannot_listen("a bound address"));
-        let proxy = self.proxy.iter().map(|listener| of(listener.address())).collect::<Result<_, _>>()?;
-        Ok((proxy, of(self.admin.local_addr())?, of(self.status.local_addr())?))
+    fn addresses(&self) -> Result<(Vec<Bound>, SocketAddr, SocketAddr), StartError> {
+        let unknown = cannot_listen("a bound address");
+        let proxy = self.proxy.iter().map(|listener| listener.bound().map_err(&unknown)).collect::<Result<_, _>>()?;
+        let (admin, status) = (self.admin.local_addr(), self.status.local_addr());
+        Ok((proxy, admin.map_err(&unknown)?, status.map_err(&unknown)?))
     }
 
-    /// The limits of every listener, by its address in the file.
-    fn limits(&self, config: &Config) -> Vec<(String, InForce<ListenerLimits>)> {
-        let of = |(raw, listener): (&config::Listener, &Listener)| (raw.address.clone(), listener.limits());
+    /// The terms of every listener, by its address in the file.
+    fn terms(&self, config: &Config) -> Vec<(String, InForce<Terms>)> {
+        let of = |(raw, listener): (&config::Listener, &Listener)| (raw.address.clone(), listener.terms());
         config.listeners.iter().zip(&self.proxy).map(of).collect()
     }
 
@@ -202,6 +205,8 @@ impl Sockets {
         let serve =
             |socket, router: &InForce<Router>| tokio::spawn(admin::serve(socket, router.clone(), drain.clone()));
         let mut tasks = vec![serve(self.admin, &desk.all), serve(self.status, &desk.status)];
+        let terms = self.proxy.iter().map(Listener::terms).collect();
+        tasks.push(tokio::spawn(follow_files(terms, drain.clone())));
         let proxies = self.proxy.into_iter().map(|listener| listener.serve(drain.clone(), exchanges.clone()));
         tasks.extend(proxies.map(tokio::spawn));
         tasks
@@ -294,10 +299,8 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, St
     }
 }
 
-fn bind(raw: &config::Listener) -> Result<Listener, StartError> {
-    let refused = cannot_listen(&raw.address);
-    let address = raw.address.parse().map_err(|_| refused(not_an_address()))?;
-    Listener::bind(address, InForce::new(raw.limits.clone())).map_err(refused)
+fn bind((raw, terms): (&config::Listener, Terms)) -> Result<Listener, StartError> {
+    Listener::bind(&raw.address, InForce::new(terms)).map_err(cannot_listen(&raw.address))
 }
 
 async fn listen(address: &str) -> Result<TcpListener, StartError> {
@@ -371,6 +374,17 @@ async fn look_at_store(sessions: &Sessions, may_be_away: bool, readiness: &Readi
         Err(error) => readiness.fails("store", error.to_string()),
     }
     answer.is_ok()
+}
+
+/// Takes on the certificates of listeners when their files change.
+async fn follow_files(listeners: Vec<InForce<Terms>>, drain: Drain) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => listeners.iter().for_each(|terms| terms.current().look()),
+            () = drain.over() => return,
+        }
+    }
 }
 
 /// Takes on the keyring's file when it changes.

@@ -39,7 +39,7 @@ pub use identity::{
 };
 pub use injector::{Bounds, Injector, OnRefusal, PullPolicy, Resources, Sidecar, SidecarMode, WebhookTls};
 pub use kubernetes::KubernetesVersion;
-pub use listener::{Admin, Caller, Listener, ListenerLimits, Shutdown, Status};
+pub use listener::{Admin, Caller, Listener, ListenerLimits, ListenerTls, Shutdown, Status};
 pub use load::{Inspected, Loaded, inspect, inspect_file, inspect_injector, inspect_injector_file, load, parse};
 pub use pointer::below;
 pub use problem::{Problem, Problems, Severity};
@@ -48,7 +48,7 @@ pub use quantity::Quantity;
 pub use reference::Environment;
 pub use route::{
     IdChoice, Match, OnReject, OnRevoke, PathType, RateLimit, RateLimitPer, RateLimitScope, Rewrite, Route,
-    RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch,
+    RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch, UpstreamTls,
 };
 pub use scalar::{Period, Rate, Size};
 pub use session::{Field, FieldAudit, FieldType, Lifetime, Limits, Migration, Schema, Session};

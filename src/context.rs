@@ -70,6 +70,8 @@ pub struct Stripped {
     pub trailers: bool,
     /// Whether the target had a fragment, which its parsed form does not show.
     pub fragment: bool,
+    /// Whether it came with more headers than its listener takes.
+    pub crowded: bool,
     /// The request id of a trusted peer, else a new one.
     pub request_id: Arc<str>,
     pub trace: Trace,
@@ -123,7 +125,15 @@ impl Context {
             head.headers.remove(name);
         }
         let trace = Trace::of(&mut head.headers);
-        Stripped { upgrade, trailers, fragment: arrival.fragment, request_id, trace, forwarded }
+        Stripped {
+            upgrade,
+            trailers,
+            fragment: arrival.fragment,
+            crowded: arrival.crowded,
+            request_id,
+            trace,
+            forwarded,
+        }
     }
 
     /// The names that only cloakroom may say.

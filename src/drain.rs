@@ -27,6 +27,11 @@ impl Drain {
         self.begun.cancelled().await;
     }
 
+    /// Whether no new work is to be taken on.
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_cancelled()
+    }
+
     /// Resolves when what is still running is to be cut off.
     pub async fn over(&self) {
         self.over.cancelled().await;

@@ -117,6 +117,9 @@ impl Exchanges {
         course: &mut Course,
         record: &mut Record,
     ) -> Result<writing::Passage, Refusal> {
+        if stripped.crowded {
+            return Err(Refusal::HeadTooLarge);
+        }
         let taken = self.rooms.verifier.take(&mut head.headers);
         let route = self.route(&head, stripped.fragment, course, record)?;
         let counted = self.rooms.limiter.admit_peer(route.index, client)?;

@@ -2,8 +2,10 @@
 
 mod body;
 mod circuit;
+mod origin;
 mod pool;
 mod retry;
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +13,11 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use crate::config;
+use crate::config::{self, Problems};
 use crate::route::RouteIndex;
 
 pub use body::{Outgoing, Sent};
+use origin::{Key, Origin};
 pub use pool::Lease;
 use pool::Pool;
 
@@ -61,24 +64,32 @@ pub enum UpstreamError {
 }
 
 impl Upstreams {
-    /// The backends of these routes; those that `before` had already keep their connections.
-    pub fn new(routes: &[config::Route], before: Option<&Self>) -> Self {
+    /// Compiles the backends of all routes, noting every problem; none if there was an error. Those that `before` had
+    /// already keep their connections.
+    pub fn compile(routes: &[config::Route], before: Option<&Self>, problems: &mut Problems) -> Option<Self> {
         let mut pools: Vec<Arc<Pool>> = Vec::new();
+        let mut upstreams = Vec::with_capacity(routes.len());
         let kept = before.map_or(&[][..], |before| &before.pools);
-        let upstreams = routes.iter().map(|route| {
-            let authority = route.upstream.strip_prefix("http://").unwrap_or(&route.upstream);
-            let pool = Pool::new(authority);
-            let known = pools.iter().find(|known| known.authority() == pool.authority()).cloned();
-            let pool = known.unwrap_or_else(|| {
-                let kept = kept.iter().find(|kept| kept.authority() == pool.authority()).cloned();
-                let pool = kept.unwrap_or_else(|| Arc::new(pool));
+        for (at, route) in routes.iter().enumerate() {
+            let key = Key::of(route);
+            let known = pools.iter().find(|pool| pool.origin.key == key).cloned();
+            let opened = known.or_else(|| {
+                let kept = kept.iter().find(|kept| kept.origin.key == key).cloned();
+                let open = || Some(Arc::new(Pool::new(Origin::open(key, &format!("/routes/{at}"), problems)?)));
+                let pool = kept.or_else(open)?;
                 pools.push(pool.clone());
-                pool
+                Some(pool)
             });
             let timeouts = &route.timeouts;
-            Upstream { pool, connect: timeouts.connect.0, response: timeouts.response.0, idle: timeouts.idle.0 }
-        });
-        Self { routes: upstreams.collect(), pools }
+            let upstream = |pool| Upstream {
+                pool,
+                connect: timeouts.connect.0,
+                response: timeouts.response.0,
+                idle: timeouts.idle.0,
+            };
+            upstreams.push(opened.map(upstream));
+        }
+        Some(Self { routes: upstreams.into_iter().collect::<Option<_>>()?, pools })
     }
 
     /// Sends a request and waits for the head of its response: for as long as it makes progress, and once it was sent
@@ -94,12 +105,12 @@ impl Upstreams {
 
     /// The host and port of a route's backend.
     pub fn authority(&self, route: RouteIndex) -> &str {
-        self.routes.get(route.position()).map_or("", |upstream| upstream.pool.authority())
+        self.routes.get(route.position()).map_or("", |upstream| &upstream.pool.origin.authority)
     }
 
     /// The backends that take no connections.
     pub fn down(&self) -> impl Iterator<Item = &str> {
-        self.pools.iter().filter(|pool| pool.circuit.is_open()).map(|pool| pool.authority())
+        self.pools.iter().filter(|pool| pool.circuit.is_open()).map(|pool| pool.origin.authority.as_str())
     }
 
     /// Closes connections that have been idle for too long.

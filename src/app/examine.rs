@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{self, Config, Diagnostics, Problems};
 use crate::exchange::Rooms;
+use crate::listener::Terms;
 use crate::session::Schema;
 
 /// A configuration without errors, and its rooms.
@@ -12,6 +13,8 @@ pub struct Examined {
     pub config: Config,
     pub rooms: Rooms,
     pub schema: Arc<Schema>,
+    /// Of its listeners, in the order of the file.
+    pub terms: Vec<Terms>,
     pub warnings: Diagnostics,
     /// The files whose contents stand in it.
     pub referred: Vec<PathBuf>,
@@ -30,11 +33,12 @@ pub fn examine(path: &Path, before: Option<&Rooms>) -> Result<Examined, Refused>
     let inspected = config::inspect_file(path).map_err(|diagnostics| Refused { diagnostics, referred: Vec::new() })?;
     let mut problems = Problems::default();
     let rooms = inspected.config.as_ref().and_then(|config| Rooms::compile_after(config, before, &mut problems));
+    let terms = inspected.config.as_ref().and_then(|config| Terms::compile(&config.listeners, &mut problems));
     let diagnostics = inspected.source.diagnose(problems);
     let referred = inspected.source.referred().to_vec();
-    match (inspected.config, rooms) {
-        (Some(config), Some((rooms, schema))) if !diagnostics.has_errors() => {
-            Ok(Examined { config, rooms, schema, warnings: diagnostics, referred })
+    match (inspected.config, rooms.zip(terms)) {
+        (Some(config), Some(((rooms, schema), terms))) if !diagnostics.has_errors() => {
+            Ok(Examined { config, rooms, schema, terms, warnings: diagnostics, referred })
         }
         _ => Err(Refused { diagnostics, referred }),
     }

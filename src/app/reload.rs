@@ -8,13 +8,14 @@ use tokio::sync::Notify;
 
 use crate::admin::{self, Admin};
 use crate::audit::Audit;
-use crate::config::{self, Config, Diagnostics, ListenerLimits, Severity};
+use crate::config::{self, Config, Diagnostics, Severity};
 use crate::drain::Drain;
 use crate::exchange::Exchanges;
 use crate::in_force::InForce;
 use crate::keyring;
+use crate::listener::Terms;
 use crate::readiness::Readiness;
-use crate::telemetry::{Metrics, Reload};
+use crate::telemetry::{Metrics, Reload, change_logs};
 
 use super::examine::{Examined, examine};
 use super::keyring_path;
@@ -31,7 +32,7 @@ pub struct Replaceable {
     /// What it was started with.
     pub started: Config,
     pub exchanges: InForce<Exchanges>,
-    pub listeners: Vec<(String, InForce<ListenerLimits>)>,
+    pub listeners: Vec<(String, InForce<Terms>)>,
     pub desk: Desk,
     pub audit: Audit,
     pub keys: Arc<Mutex<keyring::Watch>>,
@@ -114,7 +115,7 @@ impl Replaceable {
     ///
     /// Gives the keys that await a restart.
     fn take_on(&mut self, examined: Examined) -> Result<Vec<String>, String> {
-        let Examined { config, rooms, schema, .. } = examined;
+        let Examined { config, rooms, schema, terms, .. } = examined;
         let sinks = self.audit.prepare(&config.audit.sinks).map_err(|error| error.to_string())?;
         let before = self.exchanges.current();
         let sessions = Arc::new(before.sessions.under(schema, &config));
@@ -122,16 +123,18 @@ impl Replaceable {
         self.audit.replace(sinks);
         self.exchanges.replace(Exchanges { rooms: Arc::new(rooms), sessions, ..Exchanges::clone(&before) });
         self.desk.replace(admin);
-        for (address, limits) in &self.listeners {
-            if let Some(listener) = config.listeners.iter().find(|listener| listener.address == *address) {
-                limits.replace(listener.limits.clone());
+        for (listener, terms) in config.listeners.iter().zip(terms) {
+            if let Some((_, in_force)) = self.listeners.iter().find(|(address, _)| *address == listener.address) {
+                in_force.replace(terms);
             }
         }
-        if let Some(path) = keyring_path(&config) {
+        // Beside the database, it stays with the one that is open.
+        if let Some(path) = config.keyring.path.clone().or_else(|| keyring_path(&self.started)) {
             let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
             keys.follow(path, config.keyring.activate_after.0);
         }
         self.shutdown.replace(config.shutdown.clone());
+        change_logs(&config.log);
         Ok(awaits_restart(&self.started, &config))
     }
 

@@ -16,7 +16,6 @@ pub fn awaits_restart(started: &Config, now: &Config) -> Vec<String> {
         ("listeners", addresses(started) != addresses(now)),
         ("admin.address", started.admin.address != now.admin.address),
         ("status.address", started.status.address != now.status.address),
-        ("log", json(&started.log) != json(&now.log)),
         ("audit", trail(started) != trail(now)),
     ];
     parts.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect()

@@ -1,10 +1,15 @@
 //! The files behind a configuration, looked at now and then.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::digest;
 use zeroize::Zeroizing;
+
+/// More than a configuration may have, and so as much of a file as is looked at.
+const FILE_SIZE: u64 = 2 << 20;
 
 /// What files hold, each by its hash; none for what cannot be read.
 type Seen = Vec<(PathBuf, Option<[u8; 32]>)>;
@@ -74,7 +79,8 @@ impl Watch {
 }
 
 fn hash(path: &Path) -> Option<[u8; 32]> {
-    let bytes = Zeroizing::new(std::fs::read(path).ok()?);
+    let mut bytes = Zeroizing::new(Vec::new());
+    File::open(path).ok()?.take(FILE_SIZE).read_to_end(&mut bytes).ok()?;
     digest::digest(&digest::SHA256, &bytes).as_ref().try_into().ok()
 }
 

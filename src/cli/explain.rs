@@ -185,6 +185,7 @@ impl Explained<'_> {
             peer: (args.peer, 0).into(),
             secure: args.url.secure,
             fragment: args.url.has_fragment(),
+            crowded: false,
             cut: None,
         };
         if let Err(refusal) = self.walk(&mut head, arrival, &mut explanation) {

@@ -13,6 +13,7 @@ use crate::app::{self, ReloadNow, Running};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::handle::{Handle, NoEntropy};
+use crate::listener::Bound;
 use crate::session::{Actor, ActorKind};
 use crate::structured::Value;
 use crate::telemetry;
@@ -125,7 +126,7 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     fn text(&self) -> String {
-        let proxy = self.running.proxy.first().map(SocketAddr::to_string).unwrap_or_default();
+        let proxy = self.running.proxy.first().map(Bound::to_string).unwrap_or_default();
         let (id, handle, admin) = (self.id, self.handle, self.running.admin);
         let agent = format!("http://{proxy}/agent");
         let bearer = format!("-H 'Authorization: Bearer {id}'");

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -8,9 +10,26 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listener {
-    /// `HOST:PORT`, such as `0.0.0.0:8080` or `[::]:8080`.
+    /// `HOST:PORT`, such as `0.0.0.0:8080` or `[::]:8080`; or `unix:/path`.
     pub address: String,
+    /// null: HTTP in clear.
+    pub tls: Option<ListenerTls>,
+    /// Whether each connection begins with a PROXY header, version 1 or 2, which says who its client is.
+    pub proxy_protocol: bool,
     pub limits: ListenerLimits,
+}
+
+/// TLS towards clients. The files are read anew when they change.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTls {
+    /// The certificate with its chain, in PEM.
+    pub certificate: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+    /// Who has to have signed the certificates of clients; null: clients need none.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
 }
 
 impl Listener {
@@ -21,7 +40,7 @@ impl Listener {
 
 impl Default for Listener {
     fn default() -> Self {
-        Self { address: "0.0.0.0:8080".into(), limits: ListenerLimits::default() }
+        Self { address: "0.0.0.0:8080".into(), tls: None, proxy_protocol: false, limits: ListenerLimits::default() }
     }
 }
 
@@ -43,6 +62,8 @@ pub struct ListenerLimits {
     pub head_time: Period,
     /// Between two requests.
     pub keep_alive: Period,
+    /// While a client takes nothing of what is sent to it.
+    pub stall: Period,
     /// At once on one HTTP/2 connection.
     pub streams: u32,
 }
@@ -57,6 +78,7 @@ impl Default for ListenerLimits {
             first_byte: Period::secs(10),
             head_time: Period::secs(15),
             keep_alive: Period::secs(75),
+            stall: Period::secs(300),
             streams: 100,
         }
     }

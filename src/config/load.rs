@@ -65,8 +65,29 @@ impl Form for Config {
 
     fn anchor(&mut self, folder: &Path) {
         let from_file = |path: &mut PathBuf| *path = folder.join(&*path).components().collect();
+        let anchored = |path: &str| {
+            let mut path = PathBuf::from(path);
+            from_file(&mut path);
+            path.display().to_string()
+        };
         from_file(&mut self.store.path);
         self.keyring.path.iter_mut().for_each(from_file);
+        for listener in &mut self.listeners {
+            if let Some(path) = listener.address.strip_prefix("unix:") {
+                listener.address = format!("unix:{}", anchored(path));
+            }
+            if let Some(tls) = &mut listener.tls {
+                [&mut tls.certificate, &mut tls.key].into_iter().chain(&mut tls.client_ca).for_each(from_file);
+            }
+        }
+        for route in &mut self.routes {
+            if let Some(path) = route.upstream.strip_prefix("unix:") {
+                route.upstream = format!("unix:{}", anchored(path));
+            }
+            if let Some(tls) = &mut route.upstream_tls {
+                [&mut tls.ca, &mut tls.certificate, &mut tls.key].into_iter().flatten().for_each(from_file);
+            }
+        }
         for sink in &mut self.audit.sinks {
             if let AuditSink::File(path) = sink {
                 from_file(path);

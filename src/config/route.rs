@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -13,8 +15,11 @@ pub struct Route {
     pub name: String,
     #[serde(default, rename = "match")]
     pub matches: Match,
-    /// `http://HOST:PORT`.
+    /// `http://HOST:PORT`, `https://…`, `h2c://…` (HTTP/2 in clear), or `unix:/path`.
     pub upstream: String,
+    /// Whom to believe and what to show over `https`; null: the platform's roots, and nothing.
+    #[serde(default)]
+    pub upstream_tls: Option<UpstreamTls>,
     #[serde(default)]
     pub rewrite: Rewrite,
     #[serde(default)]
@@ -59,6 +64,18 @@ pub struct Route {
     /// All of them must let a request through.
     #[serde(default)]
     pub rate_limits: Vec<RateLimit>,
+}
+
+/// TLS towards a backend. The files are read anew when they change.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamTls {
+    /// Who has to have signed the backend's certificate, in PEM; null: one of the platform's roots.
+    pub ca: Option<PathBuf>,
+    /// Shown to the backend, with its chain, in PEM; null: nothing is.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, in PEM.
+    pub key: Option<PathBuf>,
 }
 
 /// Which requests a route takes; everything by default.

@@ -32,9 +32,6 @@ const CLAIMS: Refuses =
 
 #[rustfmt::skip]
 const TABLE: &[Rule] = &[
-    Rule { place: "listeners/*/address", refuses: UNIX },
-    Rule { place: "listeners/*/tls", refuses: Unless(|| Value::Null) },
-    Rule { place: "listeners/*/proxy_protocol", refuses: Unless(|| json!(false)) },
     Rule { place: "admin/address", refuses: UNIX },
     Rule { place: "status/address", refuses: UNIX },
     Rule { place: "store/url", refuses: Such(
@@ -47,11 +44,6 @@ const TABLE: &[Rule] = &[
     Rule { place: "store/durability", refuses: Unless(|| json!({ "wait_replicas": 0, "timeout": "100ms" })) },
     Rule { place: "identity/jwt", refuses: Unless(|| Value::Null) },
     Rule { place: "identity/introspection", refuses: Unless(|| Value::Null) },
-    Rule { place: "routes/*/upstream", refuses: Such(
-        |text| ["https:", "h2c:", "unix:"].iter().any(|scheme| text.starts_with(scheme)),
-        "upstreams other than `http://` are not supported yet",
-    ) },
-    Rule { place: "routes/*/upstream_tls", refuses: Unless(|| Value::Null) },
     Rule { place: "routes/*/identity/*", refuses: CLAIMS },
     Rule { place: "routes/*/forward_credential", refuses: Unless(|| json!(false)) },
     Rule { place: "routes/*/rate_limits/*/scope", refuses: Such(|text| text == "cluster", "the scope `cluster` is not supported yet") },

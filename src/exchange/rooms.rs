@@ -56,9 +56,10 @@ impl Rooms {
             }
             Some((context, permissions, policies))
         });
+        let upstreams = Upstreams::compile(&config.routes, before.map(|rooms| &rooms.upstreams), &mut own);
         let sound = !own.has_errors();
         problems.append(own);
-        let (context, permissions, policies) = rest.filter(|_| sound)?;
+        let ((context, permissions, policies), upstreams) = rest.zip(upstreams).filter(|_| sound)?;
         let rooms = Self {
             table,
             context: Arc::new(context),
@@ -71,7 +72,7 @@ impl Rooms {
             limiter: Limiter::new(&config.routes, before.map(|rooms| &rooms.limiter)),
             permissions,
             policies,
-            upstreams: Upstreams::new(&config.routes, before.map(|rooms| &rooms.upstreams)),
+            upstreams,
             trusted: TrustedProxies::new(config.trusted_proxies.clone()),
         };
         Some((rooms, schema?))

@@ -1,7 +1,7 @@
 //! The bytes of a connection, where HTTP's own library tells too little.
 //!
 //! It drops a fragment from a request's target without a word, and it answers what it cannot parse with a bare
-//! status. Both are seen here, on their way in and out.
+//! status. Both are seen here, on their way in and out, and so is how fast a client sends and takes.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -17,14 +17,19 @@ use http_body::{Body, Frame, SizeHint};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::{Frames, PREFACE};
+use super::pace::Pace;
+use super::stream::Taking;
+
 /// How much of a read is looked at for the end of a request line.
 const LINE_BYTES: usize = 8 << 10;
 /// No answer of the library's own is longer.
 const BARE_ANSWER_BYTES: usize = 256;
 
 /// What the two ends of a connection's work know of each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Seen {
+    pub pace: Arc<Pace>,
     /// What was read up to a `#` in the line that a read began with.
     before_fragment: Mutex<Option<Vec<u8>>>,
     /// A response was handed over whose head is not written yet.
@@ -36,6 +41,16 @@ pub struct Seen {
 }
 
 impl Seen {
+    pub fn new(pace: Arc<Pace>) -> Self {
+        Self {
+            pace,
+            before_fragment: Mutex::default(),
+            head_due: AtomicBool::default(),
+            body_open: AtomicBool::default(),
+            reset: AtomicBool::default(),
+        }
+    }
+
     /// Whether the request that was just read had a fragment behind this method and target.
     ///
     /// A request line that came in pieces is not looked at whole; its fragment is dropped, and nothing decides on it.
@@ -58,7 +73,8 @@ impl Seen {
         self.body_open.store(true, Ordering::Release);
         // What was read since the head was read were bytes of a body.
         *self.before_fragment.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        Answering { body, seen: self.clone(), ends_with_connection: version <= Version::HTTP_10 }
+        let ends_with_connection = version <= Version::HTTP_10;
+        Answering { body, seen: self.clone(), ends_with_connection, taking: Taking::current() }
     }
 
     /// The status of an answer that the library made by itself, because it could not parse a request.
@@ -80,11 +96,14 @@ pub struct Answering<B> {
     seen: Arc<Seen>,
     /// In HTTP/1.0 it is the connection's end that ends a body.
     ends_with_connection: bool,
+    /// Told when a stream's client is given something, and when it has taken it.
+    taking: Option<Arc<Taking>>,
 }
 
 impl<B> Drop for Answering<B> {
     fn drop(&mut self) {
         self.seen.body_open.store(false, Ordering::Release);
+        self.seen.pace.end();
     }
 }
 
@@ -93,7 +112,13 @@ impl<B: Body + Unpin> Body for Answering<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        if let Some(taking) = &self.taking {
+            taking.taken();
+        }
         let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if let (Some(taking), Poll::Ready(_)) = (&self.taking, &polled) {
+            taking.handed();
+        }
         if self.ends_with_connection && matches!(polled, Poll::Ready(Some(Err(_)))) {
             self.seen.reset.store(true, Ordering::Release);
         }
@@ -117,6 +142,17 @@ pub struct Wire<S: AsFd, R> {
     reword: R,
     /// What has to be written before anything else.
     reworded: Bytes,
+    protocol: Protocol,
+    /// Of an HTTP/2 connection, at once.
+    streams: u32,
+}
+
+/// What is spoken, as far as the bytes that came tell.
+enum Protocol {
+    /// So many bytes were those of HTTP/2's preface.
+    Unknown(usize),
+    Http1,
+    Http2(Box<Frames>),
 }
 
 impl<S: AsFd, R> Drop for Wire<S, R> {
@@ -129,13 +165,19 @@ impl<S: AsFd, R> Drop for Wire<S, R> {
 }
 
 impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R> {
-    pub fn new(stream: S, seen: Arc<Seen>, reword: R) -> Self {
-        Self { stream, seen, reword, reworded: Bytes::new() }
+    pub fn new(stream: S, seen: Arc<Seen>, streams: u32, reword: R) -> Self {
+        Self { stream, seen, reword, reworded: Bytes::new(), protocol: Protocol::Unknown(0), streams }
+    }
+
+    fn poll_paced<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.seen.pace.wrote(&polled);
+        polled
     }
 
     fn poll_reworded(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.reworded.is_empty() {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.reworded))?;
+            let written = Pin::new(&mut self.stream).poll_write(cx, &self.reworded);
+            let written = ready!(self.poll_paced(written))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -149,8 +191,40 @@ impl<S: AsyncRead + AsFd + Unpin, R: Unpin> AsyncRead for Wire<S, R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.seen.look_for_fragment(buffer.filled().get(before..).unwrap_or_default());
+        self.look(buffer.filled().get(before..).unwrap_or_default())?;
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsFd, R> Wire<S, R> {
+    fn look(&mut self, read: &[u8]) -> io::Result<()> {
+        if let Protocol::Unknown(matched) = self.protocol {
+            let expected = PREFACE.get(matched..).unwrap_or_default();
+            let both = expected.len().min(read.len());
+            self.protocol = match (read.get(..both) == expected.get(..both), both == expected.len()) {
+                (false, _) => Protocol::Http1,
+                (true, false) => Protocol::Unknown(matched + both),
+                (true, true) => {
+                    let mut frames = Box::new(Frames::new(self.streams));
+                    let _ = frames.read(PREFACE.get(..matched).unwrap_or_default());
+                    Protocol::Http2(frames)
+                }
+            };
+        }
+        match &mut self.protocol {
+            Protocol::Unknown(_) => {}
+            Protocol::Http1 => {
+                if !read.is_empty() {
+                    self.seen.pace.read();
+                }
+                self.seen.look_for_fragment(read);
+            }
+            Protocol::Http2(frames) => {
+                frames.read(read).map_err(io::Error::other)?;
+                self.seen.pace.read_frames(frames.is_within_head());
+            }
+        }
+        Ok(())
     }
 }
 
@@ -162,7 +236,10 @@ impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrit
                 self.reworded = (self.reword)(status);
                 Poll::Ready(Ok(bytes.len()))
             }
-            None => Pin::new(&mut self.stream).poll_write(cx, bytes),
+            None => {
+                let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+                self.poll_paced(written)
+            }
         }
     }
 
@@ -177,7 +254,8 @@ impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrit
             [only] => self.poll_write(cx, only),
             slices => {
                 self.seen.head_due.store(false, Ordering::Release);
-                Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+                let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+                self.poll_paced(written)
             }
         }
     }
@@ -188,7 +266,8 @@ impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrit
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_reworded(cx))?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.poll_paced(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,18 +1,20 @@
-//! Connections to one backend, kept between requests.
+//! Connections to one backend, kept between requests or shared by them.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::UpstreamError;
 use super::body::{Outgoing, Sent};
 use super::circuit::Circuit;
+use super::origin::{Duplex, Origin, Protocol};
+use super::shared::{Shared, Stream, for_http1, for_http2};
 
 /// Shorter than the keep-alive of the servers that agents are written with (Node: 5 s), so that a connection is
 /// seldom used while the backend is closing it.
@@ -20,14 +22,20 @@ const IDLE: Duration = Duration::from_secs(4);
 /// Idle connections kept for one backend.
 const IDLE_CONNECTIONS: usize = 256;
 /// The largest head that a backend may answer with, write-back included.
-const RESPONSE_HEAD_BYTES: usize = 128 << 10;
+pub const RESPONSE_HEAD_BYTES: usize = 128 << 10;
 const RESPONSE_HEADERS: usize = 256;
 
-#[derive(Debug)]
 pub struct Pool {
-    authority: String,
+    pub origin: Origin,
     idle: Mutex<Vec<Idle>>,
+    shared: Mutex<Vec<Shared>>,
+    /// Held by whoever makes a connection that others will share.
+    dialling: tokio::sync::Mutex<()>,
+    /// Whether the last connection could be shared; of some origins it is known only by trying.
+    shares: AtomicBool,
     pub circuit: Circuit,
+    /// How often what connections rest on has changed.
+    age: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -36,71 +44,169 @@ struct Idle {
     since: Instant,
 }
 
-/// A connection in use by one exchange.
-#[derive(Debug)]
+/// A connection in use by one exchange, or a place on one.
 pub struct Lease {
-    sender: SendRequest<Outgoing>,
+    sender: Sender,
     pool: Arc<Pool>,
     sent: Sent,
+    /// The pool's, when the connection was taken.
+    age: u64,
+}
+
+enum Sender {
+    Own(SendRequest<Outgoing>),
+    Shared(Stream),
+}
+
+/// What a request needs of its connection.
+#[derive(Debug, Clone)]
+pub struct Need {
+    pub sent: Sent,
+    /// It may change the protocol, which only HTTP/1.1 can.
+    upgrade: bool,
+}
+
+impl Need {
+    pub fn of(request: &Request<Outgoing>) -> Self {
+        Self { sent: request.body().sent(), upgrade: request.headers().contains_key(header::UPGRADE) }
+    }
 }
 
 impl Pool {
-    pub fn new(authority: &str) -> Self {
-        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'));
-        let authority = if has_port { authority.to_owned() } else { format!("{authority}:80") };
-        Self { authority, idle: Mutex::default(), circuit: Circuit::default() }
-    }
-
-    pub fn authority(&self) -> &str {
-        &self.authority
+    pub fn new(origin: Origin) -> Self {
+        let shares = AtomicBool::new(origin.protocol() != Some(Protocol::Http1));
+        Self {
+            origin,
+            idle: Mutex::default(),
+            shared: Mutex::default(),
+            dialling: tokio::sync::Mutex::default(),
+            shares,
+            circuit: Circuit::default(),
+            age: AtomicU64::new(0),
+        }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection that was used last, if one is fresh and open.
-    pub async fn take(self: &Arc<Self>, sent: Sent) -> Option<Lease> {
+    fn shared(&self) -> MutexGuard<'_, Vec<Shared>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a request with this need goes over a connection that it shares.
+    fn may_share(&self, need: &Need) -> bool {
+        let agreed = self.origin.protocol().is_none();
+        self.shares.load(Ordering::Acquire) && !(need.upgrade && agreed)
+    }
+
+    /// A place on a shared connection, or the connection that was used last, if one is fresh and open.
+    pub async fn take(self: &Arc<Self>, need: &Need) -> Option<Lease> {
+        if self.may_share(need)
+            && let Some(lease) = self.join(need)
+        {
+            return Some(lease);
+        }
         loop {
             let Idle { mut sender, since } = self.idle().pop()?;
             if since.elapsed() < IDLE && sender.ready().await.is_ok() {
-                return Some(Lease { sender, pool: self.clone(), sent });
+                return Some(self.lease(Sender::Own(sender), need));
             }
         }
     }
 
-    pub async fn connect(self: &Arc<Self>, within: Duration, sent: Sent) -> Result<Lease, UpstreamError> {
-        let connecting = tokio::time::timeout(within, TcpStream::connect(&self.authority));
-        let stream = connecting.await.map_err(|_| UpstreamError::ConnectTimeout)?.map_err(UpstreamError::Connect)?;
-        stream.set_nodelay(true).map_err(UpstreamError::Connect)?;
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(RESPONSE_HEAD_BYTES).max_headers(RESPONSE_HEADERS);
-        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(UpstreamError::Broken)?;
-        // Ends when its sender is dropped or the backend closes; what goes wrong reaches the exchange that uses it.
-        tokio::spawn(async move { connection.with_upgrades().await.is_ok() });
-        Ok(Lease { sender, pool: self.clone(), sent })
+    fn join(self: &Arc<Self>, need: &Need) -> Option<Lease> {
+        let stream = self.shared().iter_mut().find_map(Shared::enter)?;
+        Some(self.lease(Sender::Shared(stream), need))
     }
 
+    fn lease(self: &Arc<Self>, sender: Sender, need: &Need) -> Lease {
+        Lease { sender, pool: self.clone(), sent: need.sent.clone(), age: self.age.load(Ordering::Acquire) }
+    }
+
+    pub async fn connect(self: &Arc<Self>, within: Duration, need: &Need) -> Result<Lease, UpstreamError> {
+        let connecting = async {
+            if !self.may_share(need) {
+                return self.dial(need).await;
+            }
+            // One at a time: those who wait find a place on what the first has made.
+            let _dialling = self.dialling.lock().await;
+            match self.join(need) {
+                Some(lease) => Ok(lease),
+                None => self.dial(need).await,
+            }
+        };
+        tokio::time::timeout(within, connecting).await.unwrap_or(Err(UpstreamError::ConnectTimeout))
+    }
+
+    async fn dial(self: &Arc<Self>, need: &Need) -> Result<Lease, UpstreamError> {
+        let (stream, protocol) = self.origin.dial(need.upgrade).await.map_err(UpstreamError::Connect)?;
+        if self.origin.protocol().is_none() && !need.upgrade {
+            self.shares.store(protocol == Protocol::Http2, Ordering::Release);
+        }
+        if protocol == Protocol::Http1 {
+            return Ok(self.lease(Sender::Own(own(stream).await?), need));
+        }
+        let mut shared = Shared::open(stream).await.map_err(UpstreamError::Broken)?;
+        let stream = shared.enter();
+        self.shared().push(shared);
+        stream.map(|stream| self.lease(Sender::Shared(stream), need)).ok_or(UpstreamError::ConnectTimeout)
+    }
+
+    /// Lets go of connections that have been idle for too long, and takes on what has changed in files.
     pub fn sweep(&self) {
         self.idle().retain(|idle| idle.since.elapsed() < IDLE && !idle.sender.is_closed());
+        self.shared().retain(Shared::is_of_use);
+        if self.origin.look() {
+            // What was trusted or shown before is not used any more once what goes over it has ended.
+            self.age.fetch_add(1, Ordering::AcqRel);
+            self.idle().clear();
+            self.shared().clear();
+        }
     }
+}
+
+async fn own(stream: Box<dyn Duplex>) -> Result<SendRequest<Outgoing>, UpstreamError> {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(RESPONSE_HEAD_BYTES).max_headers(RESPONSE_HEADERS);
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(UpstreamError::Broken)?;
+    // Ends when its sender is dropped or the backend closes; what goes wrong reaches the exchange that uses it.
+    tokio::spawn(async move { connection.with_upgrades().await.is_ok() });
+    Ok(sender)
 }
 
 impl Lease {
     pub async fn send(
         &mut self,
-        request: Request<Outgoing>,
+        mut request: Request<Outgoing>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Outgoing>>> {
-        self.sender.try_send_request(request).await
+        match &mut self.sender {
+            Sender::Own(sender) => {
+                for_http1(&mut request);
+                sender.try_send_request(request).await
+            }
+            Sender::Shared(stream) => {
+                for_http2(&mut request, self.pool.origin.scheme());
+                stream.sender.try_send_request(request).await
+            }
+        }
     }
 
     /// Gives the connection back once the response was read to its end.
     ///
     /// One whose request was not sent to its end is closed: the rest of it must not be read as the next request.
     pub fn give_back(self) {
+        let Sender::Own(sender) = self.sender else { return };
         let mut idle = self.pool.idle();
-        if self.sent.is_complete() && !self.sender.is_closed() && idle.len() < IDLE_CONNECTIONS {
-            idle.push(Idle { sender: self.sender, since: Instant::now() });
+        let of_age = self.age == self.pool.age.load(Ordering::Acquire);
+        if of_age && self.sent.is_complete() && !sender.is_closed() && idle.len() < IDLE_CONNECTIONS {
+            idle.push(Idle { sender, since: Instant::now() });
         }
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease").field("to", &self.pool.origin.authority).finish_non_exhaustive()
     }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use http::Request;
 
-use super::body::{Outgoing, Sent};
-use super::pool::Lease;
+use super::body::Outgoing;
+use super::pool::{Lease, Need};
 use super::{Answer, Upstream, UpstreamError};
 
 /// A request is tried so often: what stood in the way of the first may be gone at once, or not soon.
@@ -21,14 +21,14 @@ impl Upstream {
     /// had closed: the connection then gives the request back, and not a byte of it had left. Nothing else is ever
     /// repeated, whatever its method: what was written in part may have been acted on.
     pub(super) async fn exchange(&self, mut request: Request<Outgoing>) -> Result<Answer, UpstreamError> {
-        let sent = request.body().sent();
-        let mut kept = self.pool.take(sent.clone()).await;
+        let need = Need::of(&request);
+        let mut kept = self.pool.take(&need).await;
         let mut tries = 0;
         loop {
             tries += 1;
             let mut lease = match kept.take() {
                 Some(lease) => lease,
-                None => match self.connect(sent.clone()).await {
+                None => match self.connect(&need).await {
                     Err(error) if tries < TRIES && is_refused(&error) => {
                         tokio::time::sleep(REFUSED).await;
                         continue;
@@ -37,7 +37,7 @@ impl Upstream {
                 },
             };
             match lease.send(request).await {
-                Ok(response) => return Ok(Answer { response, lease, sent }),
+                Ok(response) => return Ok(Answer { response, lease, sent: need.sent }),
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if tries < TRIES => request = unsent,
                     _ => return Err(UpstreamError::Broken(failed.into_error())),
@@ -47,9 +47,9 @@ impl Upstream {
     }
 
     /// A new connection, unless the backend is known not to take any.
-    async fn connect(&self, sent: Sent) -> Result<Lease, UpstreamError> {
+    async fn connect(&self, need: &Need) -> Result<Lease, UpstreamError> {
         let attempt = self.pool.circuit.attempt(Instant::now()).map_err(UpstreamError::Down)?;
-        let connected = self.pool.connect(self.connect, sent).await;
+        let connected = self.pool.connect(self.connect, need).await;
         match &connected {
             Ok(_) => attempt.succeeded(),
             Err(_) => attempt.failed(Instant::now()),

@@ -1,6 +1,8 @@
 //! The whole: started, changed while it runs, and ended in order.
 
 mod reload;
+mod restart;
+mod soak;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -61,6 +63,24 @@ fn an_open_stream_may_end_while_the_process_does_and_still_writes_back() {
     assert_eq!((reply.text(), reply.complete), ("two", true));
     let house = house.reopen(Plan::new().embedded());
     assert_eq!(house.field(&guest, "step"), 1);
+    house.close();
+}
+
+#[test]
+fn a_connection_whose_response_said_nothing_of_closing_serves_another_request() {
+    let house = House::new();
+    let gate = Gate::closed();
+    house.backend.next(Answer::ok().body("one").wait(&gate).body("two"));
+    let mut client = house.raw("GET /public HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.until("one").is_some_and(|head| !head.contains("connection: close")));
+    house.begin_ending();
+    // Longer than an idle connection would be waited for.
+    assert!(client.is_silent(std::time::Duration::from_millis(1300)));
+    gate.open();
+    assert!(client.until("\r\n0\r\n\r\n").is_some());
+    client.send(b"GET /public HTTP/1.1\r\nHost: a\r\n\r\n");
+    let last = client.rest();
+    assert!(last.starts_with("HTTP/1.1 200") && last.contains("\r\nconnection: close\r\n"), "{last}");
     house.close();
 }
 

@@ -62,6 +62,10 @@ impl Binary {
         self.log.lock().expect("no panic").clone()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
         let id = i32::try_from(self.child.id()).expect("a process id");

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 
 use cloakroom::config::{self, Problems};
 use cloakroom::exchange::Rooms;
+use cloakroom::listener::Terms;
 use serde_json::Value as Json;
+
+use crate::house::Authority;
 
 /// What a part of a configuration may leave out.
 const REST: [(&str, &str); 3] = [
@@ -48,22 +51,28 @@ fn blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
 
 /// What a configuration's check says, warnings included; nothing if it is content.
 fn complaints(text: &str) -> String {
-    // What only a pod has: its Secret, and what its environment says.
-    let folder = tempfile::tempdir().unwrap();
+    // Certificates stand in /tls on the pages, and a pod's secrets where its Secret is mounted.
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    let certificate = authority.issue("app.example");
+    for (name, pem) in [("tls.crt", &certificate.chain), ("tls.key", &certificate.key), ("ca.crt", &authority.pem)] {
+        fs::write(folder.path().join(name), pem).unwrap();
+    }
     for entry in ["admin-token", "redis-password"] {
         fs::write(folder.path().join(entry), format!("{entry}-of-sixteen-and-more-characters")).unwrap();
     }
-    let text = &text.replace("${file:/var/run/secrets/cloakroom", &format!("${{file:{}", folder.path().display()));
+    let here = format!("{}/", folder.path().display());
+    let text = text.replace("/tls/", &here).replace("/var/run/secrets/cloakroom/", &here);
     let environment = |name: &str| match name {
         "CLOAKROOM_LISTEN" => Some("0.0.0.0:8080".to_owned()),
         "CLOAKROOM_UPSTREAM" => Some("http://127.0.0.1:8000".to_owned()),
         "CLOAKROOM_LOG_LEVEL" => Some("info".to_owned()),
         _ => Some(format!("{name}-of-sixteen-and-more-characters")),
     };
-    let inspected = config::inspect(text, Path::new("cloakroom.yaml"), &environment);
+    let inspected = config::inspect(&text, Path::new("cloakroom.yaml"), &environment);
     let mut problems = Problems::default();
     if let Some(config) = &inspected.config {
         Rooms::compile(config, &mut problems);
+        Terms::compile(&config.listeners, &mut problems);
     }
     inspected.source.diagnose(problems).render(false)
 }

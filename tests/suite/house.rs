@@ -4,12 +4,14 @@
 //! House closes, everything has to end by itself, and nothing that cloakroom has emitted may hold a secret or a
 //! sensitive value of the test: a leak fails the test, whatever it was about.
 
+mod authority;
 mod backend;
 mod client;
 mod fault;
 mod leak;
 mod plan;
 mod raw;
+mod wire;
 
 use std::net::SocketAddr;
 use std::sync::mpsc::channel;
@@ -29,11 +31,13 @@ use serde_json::Value as Json;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+pub use authority::{Authority, Certificate, provider};
 pub use backend::{Answer, Backend, Gate};
 pub use client::{Ask, Reply};
 pub use fault::{Fault, Faults};
 pub use plan::Plan;
 pub use raw::{RawAnswer, RawBackend, RawClient};
+pub use wire::Wire;
 
 use leak::{Capture, Leaks};
 
@@ -111,7 +115,10 @@ impl House {
         let backend = Backend::open(&runtime);
         let raw_backend = RawBackend::open(&runtime);
         let folder = plan.folder();
-        let text = plan.text(backend.address, raw_backend.address);
+        let secure = plan.secure.clone().map(|config| backend.secure(&runtime, config));
+        let port = secure.map_or(0, |address| address.port());
+        backend.local(&runtime, &folder.path().join("backend.sock"));
+        let text = plan.text(backend.address, raw_backend.address).replace("SECURE", &format!("localhost:{port}"));
         let config = plan::parse(&text, folder.path());
         let clock = plan.clock();
         let logs = Capture::start();
@@ -345,7 +352,9 @@ fn start(
         };
         let reload = running.follow(watch);
         let (exchanges, metrics) = (running.exchanges.clone(), running.metrics.clone());
-        report.send(Ok((running.proxy[0], running.status, exchanges, metrics, reload))).expect("somebody waits");
+        // Of a Unix socket there is no address, and its test knows where it is.
+        let proxy = running.proxy[0].tcp().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        report.send(Ok((proxy, running.status, exchanges, metrics, reload))).expect("somebody waits");
         drop(report);
         let _ = told.await;
         let _ = end.send(running.shut_down().await);

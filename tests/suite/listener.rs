@@ -1,5 +1,8 @@
 //! What arrives at the socket.
 
+mod arrival;
+mod tls;
+
 use std::time::Duration;
 
 use crate::house::{Answer, Gate, House, Plan};

@@ -1,8 +1,10 @@
 //! Backends: reached, not reached, slow, wrong.
 
 mod circuit;
+mod protocol;
 mod retry;
 mod timeout;
+mod tunnel;
 
 use crate::house::{Answer, Gate, House, Plan, RawAnswer};
 

@@ -5,8 +5,6 @@ const ROUTE: &str = "name: a, upstream: \"http://127.0.0.1:9000\"";
 #[test]
 fn what_is_not_supported_yet_is_refused_at_its_key() {
     for (line, message) in [
-        ("listeners: [{ ‸tls: { certificate: a, key: b } }]", "`tls` is not supported yet"),
-        ("listeners: [{ ‸proxy_protocol: true }]", "`proxy_protocol` is not supported yet"),
         ("store: { ‸urls: [a] }", "`urls` is not supported yet"),
         ("store: { ‸cluster: true }", "`cluster` is not supported yet"),
         ("store: { ‸ca: /tls/ca.crt }", "`ca` is not supported yet"),
@@ -25,7 +23,6 @@ fn what_is_not_supported_yet_is_refused_at_its_value() {
     const UNIX: &str = "Unix sockets are not supported yet";
     const ONE_SERVER: &str = "stores other than one server at `redis://` are not supported yet";
     for (line, message) in [
-        ("listeners: [{ address: ‸unix:/run/cloakroom.sock }]", UNIX),
         ("admin: { address: ‸unix:/run/admin.sock }", UNIX),
         ("status: { address: \"‸unix:/run/status.sock\" }", UNIX),
         ("store: { url: \"‸rediss://redis\" }", ONE_SERVER),
@@ -37,12 +34,7 @@ fn what_is_not_supported_yet_is_refused_at_its_value() {
 
 #[test]
 fn what_is_not_supported_yet_on_a_route_is_refused() {
-    const UPSTREAM: &str = "upstreams other than `http://` are not supported yet";
     for (route, message) in [
-        ("name: a, upstream: ‸\"https://backend\"", UPSTREAM),
-        ("name: a, upstream: ‸\"h2c://backend\"", UPSTREAM),
-        ("name: a, upstream: ‸\"unix:/run/backend\"", UPSTREAM),
-        ("ROUTE, ‸upstream_tls: { ca: x }", "`upstream_tls` is not supported yet"),
         ("ROUTE, ‸forward_credential: true", "`forward_credential` is not supported yet"),
         ("ROUTE, identity: [session_id, ‸jwt]", "this kind of credential is not supported yet"),
         (
@@ -82,9 +74,7 @@ fn unknown_keys_beside_what_is_not_supported_are_unknown() {
 #[test]
 fn the_published_schema_has_none_of_it() {
     let schema = json_schema().to_string();
-    for key in
-        ["tls", "proxy_protocol", "jwt", "introspection", "tracing", "cluster", "forward_credential", "durability"]
-    {
+    for key in ["jwt", "introspection", "tracing", "cluster", "forward_credential", "durability"] {
         assert!(!schema.contains(&format!("\"{key}\"")), "{key}");
     }
 }

@@ -5,6 +5,8 @@ use crate::secret::Secret;
 
 /// Fewer characters than these are worth a warning: they can be guessed.
 const TOKEN: usize = 16;
+/// What the kernel has room for, its ending zero aside.
+const SOCKET_PATH: usize = 107;
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
     if config.listeners.is_empty() {
@@ -29,9 +31,15 @@ fn addresses(config: &Config, problems: &mut Problems) {
     all.push(("/admin/address".into(), &config.admin.address));
     all.push(("/status/address".into(), &config.status.address));
     let mut taken: Vec<Address> = Vec::new();
+    let mut sockets: Vec<&str> = Vec::new();
     for (path, text) in all {
+        if let Some(file) = text.strip_prefix("unix:").filter(|_| path.starts_with("/listeners/")) {
+            socket(&path, file, &sockets, problems);
+            sockets.push(file);
+            continue;
+        }
         let Some(address) = Address::parse(text) else {
-            let help = "an address is HOST:PORT, such as 0.0.0.0:8080 or [::]:8080";
+            let help = "an address is HOST:PORT, such as 0.0.0.0:8080 or [::]:8080, or unix:/path for a listener";
             problems.error_with_help(path, "this is not an address to listen on", help);
             continue;
         };
@@ -46,6 +54,16 @@ fn addresses(config: &Config, problems: &mut Problems) {
     }
 }
 
+fn socket(path: &str, file: &str, taken: &[&str], problems: &mut Problems) {
+    if file.is_empty() || file.ends_with('/') {
+        problems.error_with_help(path, "this names no socket", "unix:/path/to/file");
+    } else if file.len() > SOCKET_PATH {
+        problems.error(path, format_args!("the path of a Unix socket has at most {SOCKET_PATH} bytes"));
+    } else if taken.contains(&file) {
+        problems.error(path, "another listener has this address already");
+    }
+}
+
 fn limits(base: &str, limits: &ListenerLimits, problems: &mut Problems) {
     let bounds = [
         ("connections", limits.connections as u64),
@@ -55,8 +73,12 @@ fn limits(base: &str, limits: &ListenerLimits, problems: &mut Problems) {
         ("streams", limits.streams.into()),
     ];
     some(base, bounds, problems);
-    let periods =
-        [("first_byte", limits.first_byte), ("head_time", limits.head_time), ("keep_alive", limits.keep_alive)];
+    let periods = [
+        ("first_byte", limits.first_byte),
+        ("head_time", limits.head_time),
+        ("keep_alive", limits.keep_alive),
+        ("stall", limits.stall),
+    ];
     above_zero(base, periods, problems);
 }
 

@@ -4,7 +4,9 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::address::is_host;
 use super::{above_zero, header, name, some, url};
-use crate::config::{Config, IdChoice, Match, PathType, Problems, RateLimitPer, Route, SessionUse, Start, below};
+use crate::config::{
+    Config, IdChoice, Match, PathType, Problems, RateLimitPer, Route, SessionUse, Start, UpstreamTls, below,
+};
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
     if config.routes.is_empty() {
@@ -118,13 +120,16 @@ fn method_refusal(method: &str) -> Option<&'static str> {
 
 fn upstream(base: &str, route: &Route, problems: &mut Problems) {
     let path = format!("{base}/upstream");
-    match url::upstream_is_local(&route.upstream) {
+    match url::upstream_is_private(&route.upstream) {
         None => {
-            let help = "an upstream is http://HOST or http://HOST:PORT, without a path";
+            let help = "an upstream is http, https or h2c with ://HOST or ://HOST:PORT and no path, or unix:/path";
             problems.error_with_help(path, "this is not an upstream", help);
         }
         Some(false) => problems.warning(path, "the session's context goes unencrypted to another host"),
         Some(true) => {}
+    }
+    if let Some(tls) = &route.upstream_tls {
+        upstream_tls(&format!("{base}/upstream_tls"), route, tls, problems);
     }
     let path = route.matches.path.as_deref().filter(|p| *p != "/");
     let strippable = path.is_some() && route.matches.path_type == PathType::Prefix;
@@ -135,6 +140,17 @@ fn upstream(base: &str, route: &Route, problems: &mut Problems) {
     if route.login_url.as_deref().is_some_and(|u| !url::is_login_url(u)) {
         let help = "it is an http or https URL, or a path that begins with one `/`";
         problems.error_with_help(format!("{base}/login_url"), "browsers cannot be sent here", help);
+    }
+}
+
+fn upstream_tls(base: &str, route: &Route, tls: &UpstreamTls, problems: &mut Problems) {
+    if !route.upstream.starts_with("https://") {
+        problems.error_with_help(base, "this upstream is not spoken to over TLS", "its URL begins with https://");
+    }
+    match (&tls.certificate, &tls.key) {
+        (Some(_), None) => problems.error(format!("{base}/certificate"), "a certificate needs its `key`"),
+        (None, Some(_)) => problems.error(format!("{base}/key"), "a key needs its `certificate`"),
+        _ => {}
     }
 }
 

@@ -1,9 +1,17 @@
 use super::address::{Address, is_host, is_localhost};
 
-/// Whether an upstream is on this host; none if this is no `http://HOST[:PORT]`.
-pub(super) fn upstream_is_local(text: &str) -> Option<bool> {
-    let authority = Authority::parse(text.strip_prefix("http://")?)?;
-    Some(authority.is_loopback())
+/// Whether nobody on the way to an upstream can read along, as on this host and over TLS; none if this is no upstream.
+pub(super) fn upstream_is_private(text: &str) -> Option<bool> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return (!path.is_empty() && !path.ends_with('/')).then_some(true);
+    }
+    let (scheme, authority) = text.split_once("://")?;
+    let authority = Authority::parse(authority)?;
+    match scheme {
+        "https" => Some(true),
+        "http" | "h2c" => Some(authority.is_loopback()),
+        _ => None,
+    }
 }
 
 /// `scheme://host[:port]`, as browsers write an origin.

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -13,12 +15,15 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
 use serde_json::{Value as Json, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
 
 use super::PATIENCE;
 
@@ -36,6 +41,7 @@ struct State {
     /// What to answer, the first that is for the request's path.
     script: Mutex<VecDeque<(Option<String>, Answer)>>,
     always: Mutex<Option<Always>>,
+    connections: AtomicUsize,
 }
 
 type Always = Arc<dyn Fn(&Seen) -> Answer + Send + Sync>;
@@ -49,6 +55,11 @@ pub struct Seen {
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
     pub trailers: Vec<(String, String)>,
+    pub version: http::Version,
+    /// The host in the target, which HTTP/2 has instead of a header.
+    pub authority: Option<String>,
+    /// Which connection it came over, from 1.
+    pub connection: usize,
 }
 
 impl Seen {
@@ -241,14 +252,47 @@ impl Backend {
 
     async fn serve(self, listener: TcpListener) {
         while let Ok((stream, _)) = listener.accept().await {
-            let state = self.state.clone();
-            tokio::spawn(async move {
-                let service = service_fn(|request| answer(state.clone(), request));
-                let http = hyper::server::conn::http1::Builder::new();
-                stream.set_nodelay(true).expect("a socket");
-                let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
-            });
+            stream.set_nodelay(true).expect("a socket");
+            tokio::spawn(self.clone().speak(stream));
         }
+    }
+
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, stream: S) {
+        let connection = self.state.connections.fetch_add(1, Ordering::AcqRel) + 1;
+        let service = service_fn(|request| answer(self.state.clone(), connection, request));
+        let http = auto::Builder::new(TokioExecutor::new());
+        let _ = http.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+    }
+
+    /// Serves over TLS as well, at another port.
+    pub fn secure(&self, runtime: &Runtime, config: ServerConfig) -> SocketAddr {
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (backend, acceptor) = (self.clone(), TlsAcceptor::from(Arc::new(config)));
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (backend, accepting) = (backend.clone(), acceptor.accept(stream));
+                tokio::spawn(async move {
+                    if let Ok(stream) = accepting.await {
+                        backend.speak(stream).await;
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    /// Serves on a Unix socket as well.
+    pub fn local(&self, runtime: &Runtime, path: &Path) {
+        let _inside = runtime.enter();
+        let _ = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).expect("a socket");
+        let backend = self.clone();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(backend.clone().speak(stream));
+            }
+        });
     }
 
     /// Tells what to answer to the next request that nothing else is told for.
@@ -316,16 +360,20 @@ impl State {
 
 async fn answer(
     state: Arc<State>,
+    connection: usize,
     mut request: Request<Incoming>,
 ) -> Result<Response<BoxBody<Bytes, io::Error>>, hyper::Error> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (head, body) = request.into_parts();
     let mut seen = Seen {
         method: head.method.to_string(),
-        target: head.uri.to_string(),
+        target: head.uri.path_and_query().map_or("", |target| target.as_str()).to_owned(),
         headers: lines(&head.headers),
         body: Vec::new(),
         trailers: Vec::new(),
+        version: head.version,
+        authority: head.uri.authority().map(ToString::to_string),
+        connection,
     };
     let chosen = state.choose(&seen);
     if chosen.reads {

@@ -1,5 +1,7 @@
 //! The client of a House: a request is put together, sent over a connection of its own, and its answer kept whole.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
@@ -7,7 +9,9 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::ClientConfig;
 use serde_json::Value as Json;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -35,6 +39,7 @@ pub struct Ask<'h> {
     body: Bytes,
     trailers: Option<HeaderMap>,
     http2: bool,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 /// An answer that came to its end.
@@ -68,6 +73,7 @@ impl House {
             body: Bytes::new(),
             trailers: None,
             http2: false,
+            tls: None,
         }
     }
 
@@ -116,6 +122,12 @@ impl<'h> Ask<'h> {
         self
     }
 
+    /// Speaks TLS, to `app.example`.
+    pub fn tls(mut self, client: &Arc<ClientConfig>) -> Self {
+        self.tls = Some(client.clone());
+        self
+    }
+
     fn request(&self) -> Request<Body> {
         let body = match &self.trailers {
             None => Full::new(self.body.clone()).boxed(),
@@ -143,7 +155,20 @@ impl<'h> Ask<'h> {
     async fn exchange(&self) -> (Response<Incoming>, JoinHandle<()>) {
         let stream = TcpStream::connect(self.house.proxy).await.expect("a connection");
         stream.set_nodelay(true).expect("a socket");
-        let io = TokioIo::new(stream);
+        match &self.tls {
+            None => self.exchange_over(TokioIo::new(stream)).await,
+            Some(tls) => {
+                let name = "app.example".try_into().expect("a name");
+                let stream = tokio_rustls::TlsConnector::from(tls.clone()).connect(name, stream).await;
+                self.exchange_over(TokioIo::new(stream.expect("a handshake"))).await
+            }
+        }
+    }
+
+    async fn exchange_over<S>(&self, io: TokioIo<S>) -> (Response<Incoming>, JoinHandle<()>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         if self.http2 {
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.expect("HTTP/2");
@@ -224,6 +249,15 @@ impl Stream<'_> {
                 None => return false,
                 Some(Err(_)) => return true,
                 Some(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// How the body broke off, in full; none where it came to its end.
+    pub fn broken(mut self) -> Option<String> {
+        loop {
+            if let Err(error) = self.chunk()? {
+                return Some(format!("{error:?}: {}", std::error::Error::source(&error)?));
             }
         }
     }

@@ -71,7 +71,7 @@ impl Leaks {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 self.search_folder(&path);
-            } else {
+            } else if path.is_file() {
                 self.search(&path.display().to_string(), &std::fs::read(&path).expect("a file"));
             }
         }

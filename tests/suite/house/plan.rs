@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use cloakroom::clock::Clock;
 use cloakroom::config::{self, Config};
+use rustls::ServerConfig;
 
 use super::{BEGIN, House};
 
@@ -88,12 +89,16 @@ const ROUTES: &str = "
 
 /// Options of a House, each a piece of the file.
 pub struct Plan {
+    address: String,
     listener: String,
     store: String,
     session: String,
     schema: String,
     routes: String,
     top: String,
+    files: Vec<(String, String)>,
+    /// What the backend speaks at its second port.
+    pub(super) secure: Option<ServerConfig>,
     audit: String,
     place: Option<(Arc<tempfile::TempDir>, Clock)>,
 }
@@ -101,12 +106,15 @@ pub struct Plan {
 impl Plan {
     pub fn new() -> Self {
         Self {
+            address: "127.0.0.1:0".into(),
             listener: String::new(),
             store: "kind: memory, timeout: 10s".into(),
             session: String::new(),
             schema: SCHEMA.into(),
             routes: ROUTES.into(),
             top: String::new(),
+            files: Vec::new(),
+            secure: None,
             audit: format!("{{ file: {AUDIT} }}"),
             place: None,
         }
@@ -139,6 +147,12 @@ impl Plan {
         self
     }
 
+    /// Has the one listener be elsewhere than on a port of 127.0.0.1.
+    pub fn address(mut self, address: &str) -> Self {
+        self.address = address.into();
+        self
+    }
+
     /// Sends the audit records elsewhere.
     pub fn audit(mut self, sink: &str) -> Self {
         self.audit = sink.into();
@@ -147,8 +161,27 @@ impl Plan {
 
     /// Adds members of the one listener.
     pub fn listener(mut self, members: &str) -> Self {
-        self.listener = format!(", {members}");
+        self.listener.push_str(&format!(", {members}"));
         self
+    }
+
+    /// Has the backend speak TLS as well, where `SECURE` stands in the routes, with `localhost` for its host.
+    pub fn secure_backend(mut self, config: ServerConfig) -> Self {
+        self.secure = Some(config);
+        self
+    }
+
+    /// Puts a file into the House's folder.
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.into(), text.into()));
+        self
+    }
+
+    /// Has the listener speak TLS with this certificate; what else `tls` says is added.
+    pub fn tls(self, certificate: &super::Certificate, more: &str) -> Self {
+        self.file("tls.crt", &certificate.chain)
+            .file("tls.key", &certificate.key)
+            .listener(&format!("tls: {{ certificate: tls.crt, key: tls.key{more} }}"))
     }
 
     /// Keeps sessions in a file rather than in memory.
@@ -175,7 +208,11 @@ impl Plan {
 
     pub(super) fn folder(&self) -> Arc<tempfile::TempDir> {
         let new = || Arc::new(tempfile::tempdir().expect("a folder"));
-        self.place.as_ref().map_or_else(new, |(folder, _)| folder.clone())
+        let folder = self.place.as_ref().map_or_else(new, |(folder, _)| folder.clone());
+        for (name, text) in &self.files {
+            std::fs::write(folder.path().join(name), text).expect("a file");
+        }
+        folder
     }
 
     pub(super) fn clock(&self) -> Clock {
@@ -184,10 +221,10 @@ impl Plan {
 
     /// The file's text.
     pub fn text(&self, backend: SocketAddr, raw: SocketAddr) -> String {
-        let Self { listener, store, session, schema, routes, top, audit, .. } = self;
+        let Self { address, listener, store, session, schema, routes, top, audit, .. } = self;
         let text = format!(
             "version: 1
-listeners: [{{ address: '127.0.0.1:0'{listener} }}]
+listeners: [{{ address: '{address}'{listener} }}]
 admin: {{ address: '127.0.0.1:0' }}
 status: {{ address: '127.0.0.1:0' }}
 store: {{ {store} }}

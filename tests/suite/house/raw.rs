@@ -2,26 +2,37 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use super::wire::Wire;
 use super::{Guest, House, PATIENCE};
 
 /// A connection to the House, byte by byte.
 pub struct RawClient {
-    stream: TcpStream,
+    stream: Wire,
     unread: Vec<u8>,
 }
 
 impl House {
     /// Connects and sends these bytes, `{id}` replaced by the guest's id.
     pub fn raw(&self, text: &str) -> RawClient {
-        let mut client = RawClient::connect(self.proxy);
-        client.send(text.as_bytes());
+        self.raw_over(self.wire(), text.as_bytes())
+    }
+
+    /// A connection to the House over which nothing was sent yet.
+    pub fn wire(&self) -> Wire {
+        Wire::tcp(self.proxy)
+    }
+
+    /// Sends these bytes over a connection.
+    pub fn raw_over(&self, stream: Wire, bytes: &[u8]) -> RawClient {
+        let mut client = RawClient { stream, unread: Vec::new() };
+        client.send(bytes);
         client
     }
 
@@ -43,10 +54,7 @@ impl House {
 
 impl RawClient {
     pub fn connect(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).expect("a connection");
-        stream.set_nodelay(true).expect("a socket");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        Self { stream, unread: Vec::new() }
+        Self { stream: Wire::tcp(to), unread: Vec::new() }
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
@@ -54,16 +62,24 @@ impl RawClient {
         let _ = self.stream.write_all(bytes);
     }
 
+    /// Sends until nobody takes any more, and reads nothing meanwhile.
+    pub fn send_until_full(&mut self) {
+        self.stream.set_write_timeout(std::time::Duration::from_millis(200));
+        while self.stream.write_all(&[b'x'; 64 << 10]).is_ok() {}
+    }
+
     /// Says that nothing more will come.
     pub fn end(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.stream.end();
     }
 
     /// Whether nothing comes for so long.
     pub fn is_silent(&mut self, wait: std::time::Duration) -> bool {
-        self.stream.set_read_timeout(Some(wait)).expect("a socket");
-        let read = self.stream.peek(&mut [0]);
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        self.stream.set_read_timeout(wait);
+        let mut buffer = [0; 4096];
+        let read = self.stream.read(&mut buffer);
+        self.stream.set_read_timeout(PATIENCE);
+        self.unread.extend_from_slice(&buffer[..*read.as_ref().unwrap_or(&0)]);
         read.is_err()
     }
 
@@ -78,7 +94,7 @@ impl RawClient {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(read) => self.unread.extend_from_slice(&buffer[..read]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) if is_end(&error) => return None,
                 Err(error) => panic!("nothing came in time: {error}"),
             }
         }
@@ -110,12 +126,18 @@ impl RawClient {
             match self.stream.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(read) => rest.extend_from_slice(&buffer[..read]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(error) if is_end(&error) => break,
                 Err(error) => panic!("the connection did not end in time: {error}"),
             }
         }
         String::from_utf8_lossy(&rest).into_owned()
     }
+}
+
+/// A reset, or TLS without a word of farewell.
+fn is_end(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), ConnectionReset | UnexpectedEof)
 }
 
 /// A backend that answers with bytes.

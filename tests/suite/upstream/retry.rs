@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::house::{House, Plan};
@@ -31,6 +32,7 @@ struct Backend {
     address: SocketAddr,
     moments: Arc<Mutex<VecDeque<Moment>>>,
     brought: Arc<Mutex<Vec<Vec<u8>>>>,
+    hung_up: Arc<AtomicUsize>,
 }
 
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -42,6 +44,7 @@ impl Backend {
             address: listener.local_addr().unwrap(),
             moments: Arc::new(Mutex::new(moments.iter().copied().collect())),
             brought: Arc::default(),
+            hung_up: Arc::default(),
         };
         let playing = backend.clone();
         std::thread::spawn(move || {
@@ -50,7 +53,10 @@ impl Backend {
                 playing.brought.lock().unwrap().push(Vec::new());
                 let moment = playing.moments.lock().unwrap().pop_front().unwrap_or(Moment::Never);
                 let playing = playing.clone();
-                std::thread::spawn(move || playing.play(stream.unwrap(), at, moment));
+                std::thread::spawn(move || {
+                    playing.play(stream.unwrap(), at, moment);
+                    playing.hung_up.fetch_add(1, Ordering::AcqRel);
+                });
             }
         });
         backend
@@ -128,7 +134,8 @@ fn a_kept_connection_that_was_closed_costs_no_request() {
         let backend = Backend::open(&[Moment::Response]);
         let house = house(&backend);
         house.ask(method, "/own/first").body(BODY).send().passed();
-        // It may be noticed at once or only when the connection is taken.
+        // Cloakroom may notice at once, or only when it takes the connection.
+        house.until("the backend has hung up", || backend.hung_up.load(Ordering::Acquire) == 1);
         house.ask(method, "/own/second").body(BODY).send().passed();
         assert_eq!((backend.connections(), backend.attempts("/own/second")), (2, 1), "{method}");
         house.close();

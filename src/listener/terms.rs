@@ -1,0 +1,76 @@
+//! On which terms a listener serves: its bounds, its TLS, and who says for whom a connection comes.
+
+use std::sync::Arc;
+
+use hyper_util::rt::TokioTimer;
+use hyper_util::server::conn::auto;
+
+use crate::config::{self, ListenerLimits, Problems};
+use crate::tls;
+
+use super::stream::Streams;
+
+/// The smallest read buffer that hyper takes.
+const LEAST_BUFFER: usize = 8 << 10;
+
+/// What holds for the connections of a listener from when they are accepted.
+pub struct Terms {
+    pub limits: ListenerLimits,
+    pub tls: Option<Arc<tls::Server>>,
+    /// Whether a connection begins with a PROXY header, which says who its client is.
+    pub proxy_protocol: bool,
+    pub http: auto::Builder<Streams>,
+}
+
+impl Terms {
+    /// Compiles the terms of every listener, noting every problem; none if there was an error.
+    pub fn compile(listeners: &[config::Listener], problems: &mut Problems) -> Option<Vec<Self>> {
+        listeners.iter().enumerate().map(|(at, raw)| Self::of(raw, at, problems)).collect()
+    }
+
+    fn of(raw: &config::Listener, at: usize, problems: &mut Problems) -> Option<Self> {
+        let tls = match &raw.tls {
+            None => None,
+            Some(config::ListenerTls { certificate, key, client_ca }) => {
+                let (certificate, key, client_ca) = (certificate.clone(), key.clone(), client_ca.clone());
+                match tls::Server::open(tls::ServerFiles { certificate, key, client_ca }) {
+                    Ok(server) => Some(Arc::new(server)),
+                    Err(error) => {
+                        problems.error(format!("/listeners/{at}/tls/{}", error.part.key()), &error);
+                        return None;
+                    }
+                }
+            }
+        };
+        let limits = raw.limits.clone();
+        Some(Self { http: protocol(&limits), limits, tls, proxy_protocol: raw.proxy_protocol })
+    }
+
+    /// Takes on what has changed in files.
+    pub fn look(&self) {
+        if let Some(tls) = &self.tls {
+            tls.look();
+        }
+    }
+}
+
+fn protocol(limits: &ListenerLimits) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams::new(limits.stall.0));
+    builder
+        .http1()
+        // The time of a head is measured where its bytes are seen: hyper's own timer runs while nothing is asked, too.
+        .header_read_timeout(None)
+        .max_buf_size(limits.head.bytes().max(LEAST_BUFFER))
+        .max_headers(limits.headers);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.head.0).unwrap_or(u32::MAX))
+        // Explicit, since without them a client that resets what it opens costs without bound (CVE-2023-44487).
+        .max_pending_accept_reset_streams(Some(20))
+        .max_local_error_reset_streams(Some(100))
+        .keep_alive_interval(std::time::Duration::from_secs(20))
+        .keep_alive_timeout(std::time::Duration::from_secs(20));
+    builder
+}

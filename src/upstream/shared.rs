@@ -1,0 +1,132 @@
+//! HTTP/2 connections to a backend: each carries many requests at once.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Uri, Version, header};
+use hyper::client::conn::http2::{self, Connection, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+
+use super::body::Outgoing;
+use super::origin::Duplex;
+use super::pool::RESPONSE_HEAD_BYTES;
+
+/// Requests at once on one connection, if the backend takes as many: what RFC 9113, section 6.5.2, has it take at least.
+const STREAMS: usize = 100;
+/// What one response may be ahead of its client.
+const STREAM_WINDOW: u32 = 256 << 10;
+/// Room for all of them: clients that take nothing hold their own windows, and nobody else's.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
+/// How long a connection without a request is kept. Its end is announced, so that no request is lost to it.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// A connection that requests share.
+#[derive(Debug)]
+pub struct Shared {
+    sender: SendRequest<Outgoing>,
+    streams: Arc<Streams>,
+    used: Instant,
+}
+
+#[derive(Debug)]
+struct Streams {
+    open: AtomicUsize,
+    /// As many as the backend takes.
+    most: AtomicUsize,
+}
+
+/// One request's place on a shared connection.
+#[derive(Debug)]
+pub struct Stream {
+    pub sender: SendRequest<Outgoing>,
+    streams: Arc<Streams>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.streams.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Shared {
+    pub async fn open(stream: Box<dyn Duplex>) -> hyper::Result<Self> {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(u32::try_from(RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX))
+            .max_local_error_reset_streams(Some(1024));
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+        let streams = Arc::new(Streams { open: AtomicUsize::new(0), most: AtomicUsize::new(STREAMS) });
+        tokio::spawn(Driver { connection, streams: streams.clone() });
+        Ok(Self { sender, streams, used: Instant::now() })
+    }
+
+    /// Takes a place, if the connection is open and has one.
+    pub fn enter(&mut self) -> Option<Stream> {
+        let most = self.streams.most.load(Ordering::Acquire).min(STREAMS);
+        if self.sender.is_closed() || self.streams.open.load(Ordering::Acquire) >= most {
+            return None;
+        }
+        self.streams.open.fetch_add(1, Ordering::AcqRel);
+        self.used = Instant::now();
+        Some(Stream { sender: self.sender.clone(), streams: self.streams.clone() })
+    }
+
+    /// Whether it is to be kept.
+    pub fn is_of_use(&self) -> bool {
+        let in_use = self.streams.open.load(Ordering::Acquire) > 0;
+        !self.sender.is_closed() && (in_use || self.used.elapsed() < IDLE)
+    }
+}
+
+/// Drives a connection to its end. What goes wrong reaches the exchanges that use it.
+struct Driver {
+    connection: Connection<TokioIo<Box<dyn Duplex>>, Outgoing, TokioExecutor>,
+    streams: Arc<Streams>,
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = Pin::new(&mut self.connection).poll(cx);
+        self.streams.most.store(self.connection.current_max_send_streams(), Ordering::Release);
+        polled.map(|_| ())
+    }
+}
+
+/// A request as HTTP/2 has it: its authority stands in the target, and no protocol can be changed.
+pub fn for_http2(request: &mut Request<Outgoing>, scheme: &str) {
+    *request.version_mut() = Version::HTTP_2;
+    request.headers_mut().remove(header::UPGRADE);
+    request.headers_mut().remove(header::CONNECTION);
+    let authority = request.headers().get(header::HOST).map(|host| Authority::try_from(host.as_bytes()));
+    let (Some(Ok(authority)), Ok(scheme)) = (authority, Scheme::try_from(scheme)) else { return };
+    request.headers_mut().remove(header::HOST);
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
+    (parts.scheme, parts.authority) = (Some(scheme), Some(authority));
+    if let Ok(target) = Uri::from_parts(parts) {
+        *request.uri_mut() = target;
+    }
+}
+
+/// The same as HTTP/1.1 has it, should it have been meant for HTTP/2 before.
+pub fn for_http1(request: &mut Request<Outgoing>) {
+    *request.version_mut() = Version::HTTP_11;
+    let Some(authority) = request.uri().authority() else { return };
+    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        request.headers_mut().insert(header::HOST, host);
+    }
+    let mut parts = request.uri().clone().into_parts();
+    (parts.scheme, parts.authority) = (None, None);
+    if let Ok(target) = Uri::from_parts(parts) {
+        *request.uri_mut() = target;
+    }
+}
