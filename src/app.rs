@@ -99,7 +99,7 @@ pub async fn start_through(
         store: store.clone(),
         schema,
         keys: keys.clone(),
-        clock,
+        clock: clock.clone(),
         live: live.clone(),
         audit: audit.clone(),
         metrics: metrics.clone(),
@@ -107,6 +107,7 @@ pub async fn start_through(
     let sessions = Arc::new(Sessions::new(parts, config));
     sessions.read_revocations().await.map_err(StartError::Revocations)?;
     let readiness = Readiness::awaiting(&CHECKS);
+    let keeper = rooms.verifier.key_sets().keep(clock, readiness.clone(), drain.clone());
     let exchanges = InForce::new(Exchanges {
         rooms: Arc::new(rooms),
         sessions: sessions.clone(),
@@ -123,6 +124,7 @@ pub async fn start_through(
     let (proxy, admin, status) = sockets.addresses()?;
     let listeners = sockets.terms(config);
     let mut tasks = sockets.serve(&exchanges, &desk, &drain);
+    tasks.push(tokio::spawn(keeper));
     tasks.push(tokio::spawn(pulse(exchanges.clone(), live, drain.clone())));
     let stale = config.store.on_failure == StoreFailure::Stale;
     tasks.push(tokio::spawn(sweep(exchanges.clone(), stale, readiness.clone(), drain.clone())));

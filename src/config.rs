@@ -55,6 +55,7 @@ pub use session::{Field, FieldAudit, FieldType, Lifetime, Limits, Migration, Sch
 pub use source::Source;
 pub use store::{CacheMode, Keyring, Store, StoreCache, StoreFailure, StoreKind};
 pub use telemetry::{Audit, AuditSink, Log, LogFormat};
+pub use validate::is_server_url;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

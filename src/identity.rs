@@ -4,29 +4,45 @@ mod assertion;
 mod cookie;
 mod credential;
 mod failures;
+mod fetch;
+mod introspection;
+mod jwt;
+mod key;
+mod key_set;
 mod origin;
+mod verified;
+
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue};
 
-use crate::config::{Config, CredentialKind};
+use crate::clock::Time;
+use crate::config::{Config, CredentialKind, Problems};
 use crate::handle::{SESSION_ID_PREFIX, SessionId};
 use crate::headers;
+use crate::peer::limit_key;
 use crate::route::RouteIndex;
 
 use credential::RoutePolicy;
+use introspection::Introspection;
+use jwt::Issuers;
+use verified::{Memory, TokenHash};
 
 pub use assertion::Assertion;
 pub use cookie::{SessionCookie, Stray};
-pub use credential::{Carrier, Credential, Presented, Taken, Token};
+pub use credential::{Carrier, Credential, Presented, Taken, Token, TokenKind};
 pub use failures::Failures;
+pub use jwt::Flaw;
+pub use key_set::KeySets;
 pub use origin::{ForeignOrigin, Origins};
 
 /// No credential is longer than this.
 const CREDENTIAL_BYTES: usize = 16 << 10;
 
-/// Finds credentials, and says which of them counts where.
-#[derive(Debug)]
+/// Finds credentials, says which of them counts where, and verifies tokens.
+#[derive(Debug, Default)]
 pub struct Verifier {
     cookie: Option<SessionCookie>,
     bearer: bool,
@@ -34,6 +50,23 @@ pub struct Verifier {
     jwt: bool,
     opaque: bool,
     routes: Vec<RoutePolicy>,
+    issuers: Issuers,
+    verified: Memory,
+    introspection: Introspection,
+    key_sets: KeySets,
+}
+
+/// Who asks for a key or an answer, as far as limits tell clients apart.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker(u128);
+
+/// Why a token asserts nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unverified {
+    #[error("the token is no good: {0}")]
+    Flawed(#[from] Flaw),
+    #[error("whoever could tell whether the token is good cannot be reached")]
+    Unavailable,
 }
 
 /// Two credentials stand in one carrier, and there is no telling which is meant.
@@ -42,7 +75,9 @@ pub struct Verifier {
 pub struct Ambiguous;
 
 impl Verifier {
-    pub fn compile(config: &Config) -> Self {
+    /// Key sets that the configuration before had too keep their keys.
+    pub fn compile(config: &Config, before: Option<&Self>, problems: &mut Problems) -> Self {
+        let key_sets = before.map_or_else(KeySets::default, |before| before.key_sets.clone());
         let carriers = &config.identity.session_id;
         Self {
             cookie: carriers.cookie.as_ref().map(|name| SessionCookie::new(name, &config.cookie)),
@@ -55,6 +90,10 @@ impl Verifier {
                 .iter()
                 .map(|raw| RoutePolicy::new(raw.identity.clone(), raw.forward_credential))
                 .collect(),
+            issuers: Issuers::compile(config, &key_sets, problems),
+            verified: Memory::default(),
+            introspection: Introspection::compile(config, problems),
+            key_sets,
         }
     }
 
@@ -89,13 +128,13 @@ impl Verifier {
     /// Whether the backend of a route gets this credential all the same.
     pub fn gives_back(&self, route: RouteIndex, credential: &Credential) -> bool {
         let forwards = self.routes.get(route.position()).is_some_and(|policy| policy.forward_jwt);
-        forwards && matches!(credential.presented, Presented::Jwt(_))
+        forwards && credential.kind() == CredentialKind::Jwt
     }
 
     /// Puts JWTs back where they stood, on a route whose backend is to have them.
     pub fn give_back(&self, route: RouteIndex, taken: &Taken, headers: &mut HeaderMap) {
         for credential in taken.all().filter(|one| self.gives_back(route, one)) {
-            let Presented::Jwt(token) = &credential.presented else { continue };
+            let Presented::Token(token) = &credential.presented else { continue };
             let (name, line) = match (credential.carrier, &self.header) {
                 (Carrier::Bearer, _) => (AUTHORIZATION, [b"Bearer ", token.as_bytes()].concat()),
                 (Carrier::Header, Some(name)) => (name.clone(), token.as_bytes().to_vec()),
@@ -106,6 +145,47 @@ impl Verifier {
                 headers.insert(name, value);
             }
         }
+    }
+
+    /// What a token asserts that was verified before, and would be again.
+    pub fn recall(&self, token: &Token, now: Time) -> Option<Arc<Assertion>> {
+        match token.kind() {
+            TokenKind::Jwt => self.verified.recall(TokenHash::of(token.as_bytes()), now),
+            TokenKind::Opaque => self.introspection.recall(token.as_bytes(), now),
+        }
+    }
+
+    /// Verifies a token. Its issuer's keys may have to be fetched for that, or its issuer be asked.
+    ///
+    /// # Errors
+    /// It is no good, or nobody can tell; of the latter nothing may follow for the client's session.
+    pub async fn verify(&self, token: &Token, client: IpAddr, now: Time) -> Result<Arc<Assertion>, Unverified> {
+        match token.kind() {
+            TokenKind::Jwt => {
+                let asker = Asker(limit_key(client));
+                let verified = self.issuers.verify(token.as_bytes(), now, asker).await?;
+                Ok(self.verified.keep(TokenHash::of(token.as_bytes()), verified))
+            }
+            TokenKind::Opaque => self.introspection.verify(token.as_bytes(), now).await,
+        }
+    }
+
+    /// Forgets a token that was revoked: it is not among the verified ones any more.
+    pub fn forget(&self, token: &Token) {
+        match token.kind() {
+            TokenKind::Jwt => self.verified.forget(TokenHash::of(token.as_bytes())),
+            TokenKind::Opaque => self.introspection.forget(token.as_bytes()),
+        }
+    }
+
+    /// Whose a JWT would be and why it would not count, as far as it can be said without a key.
+    pub fn look_at(&self, token: &Token, now: Time) -> Result<Arc<str>, Flaw> {
+        self.issuers.look_at(token.as_bytes(), now)
+    }
+
+    /// The key sets in use, which want to be kept fresh.
+    pub fn key_sets(&self) -> KeySets {
+        self.key_sets.clone()
     }
 
     /// The cookie that carries session ids, where one does.
@@ -132,10 +212,10 @@ impl Verifier {
             return self.bearer.then(|| Presented::SessionId(session_id(token)));
         }
         if looks_like_jwt(token) {
-            return if self.jwt { Token::new(token).map(Presented::Jwt) } else { None };
+            return if self.jwt { Token::new(TokenKind::Jwt, token).map(Presented::Token) } else { None };
         }
         let empty = token.is_empty();
-        if self.opaque && !empty { Token::new(token).map(Presented::Opaque) } else { None }
+        if self.opaque && !empty { Token::new(TokenKind::Opaque, token).map(Presented::Token) } else { None }
     }
 
     /// The same in the header that is ours alone, where what is nothing else is a bad session id.
@@ -182,9 +262,7 @@ mod tests {
             cookie: Some(SessionCookie::new("__Host-session", &config::CookieAttributes::default())),
             bearer: true,
             header: Some(HeaderName::from_static("x-session")),
-            jwt: false,
-            opaque: false,
-            routes: Vec::new(),
+            ..Verifier::default()
         }
     }
 

@@ -10,7 +10,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode, Uri};
 
 use crate::headers::Names;
-use crate::identity::{Ambiguous, ForeignOrigin};
+use crate::identity::{Ambiguous, ForeignOrigin, Unverified};
 use crate::limit::{LimitError, per_name};
 use crate::route::RouteError;
 use crate::session::{CommitError, LoadError};
@@ -33,6 +33,8 @@ pub enum Refusal {
     NoCredential,
     #[error("the credential is no session id")]
     BadCredential,
+    #[error(transparent)]
+    Token(#[from] Unverified),
     #[error("too many bad credentials came from this address")]
     TooManyBad(Duration),
     #[error(transparent)]
@@ -69,9 +71,10 @@ impl Refusal {
             Self::Route(RouteError::NotFound) => Code::RouteNotFound,
             Self::Route(RouteError::MethodNotAllowed { .. }) => Code::MethodNotAllowed,
             Self::NoCredential => Code::CredentialMissing,
-            Self::BadCredential | Self::Load(LoadError::WrongSecret | LoadError::Foreign | LoadError::Outdated) => {
-                Code::CredentialInvalid
-            }
+            Self::Token(Unverified::Unavailable) => Code::IdentityUnavailable,
+            Self::BadCredential
+            | Self::Token(Unverified::Flawed(_))
+            | Self::Load(LoadError::WrongSecret | LoadError::Foreign) => Code::CredentialInvalid,
             Self::Load(LoadError::NotFound) | Self::Commit(CommitError::NotFound) => Code::SessionNotFound,
             Self::Load(LoadError::Uninitialised) => Code::SessionToBegin,
             Self::Load(LoadError::Revoked) | Self::Commit(CommitError::Revoked) | Self::SessionEnded => {

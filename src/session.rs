@@ -90,7 +90,7 @@ impl Terms {
             rotate_grace: section.rotate_grace.0,
             remember_revoked: section.remember_revoked.0.max(section.lifetime.absolute.0),
             max_per_user: section.max_per_user,
-            issuers: issuers.iter().map(|issuer| issuer.issuer.as_str().into()).collect(),
+            issuers: config.identity.names_of_issuers().map(Arc::from).collect(),
             leeway: issuers.iter().map(|issuer| issuer.leeway.0).max().unwrap_or_default(),
         }
     }
@@ -127,12 +127,10 @@ pub enum LoadError {
     Revoked,
     #[error("the secret is not the session's")]
     WrongSecret,
-    #[error("there is no session for this token, and its issuer's tokens make none")]
+    #[error("there is no session for this token")]
     Uninitialised,
     #[error("the session that the token leads to is somebody else's")]
     Foreign,
-    #[error("the token was issued longer ago than revocations are remembered")]
-    Outdated,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("a value is sealed under key '{0}', which the keyring does not have")]
@@ -295,6 +293,11 @@ impl Sessions {
     /// Closes the open exchanges of a session that is over.
     pub fn close(&self, handle: Handle, birth: Birth) {
         self.live.close(handle, birth);
+    }
+
+    /// Whether what proved a session, or its user, was revoked since.
+    pub fn is_revoked(&self, session: &Session) -> bool {
+        self.revocations.void(&session.believed())
     }
 
     /// Enters an exchange in the register of those that are open.

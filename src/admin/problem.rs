@@ -139,11 +139,9 @@ impl From<StoreError> for Problem {
 impl From<LoadError> for Problem {
     fn from(error: LoadError) -> Self {
         match error {
-            LoadError::NotFound
-            | LoadError::WrongSecret
-            | LoadError::Uninitialised
-            | LoadError::Foreign
-            | LoadError::Outdated => Self::no_session(),
+            LoadError::NotFound | LoadError::WrongSecret | LoadError::Uninitialised | LoadError::Foreign => {
+                Self::no_session()
+            }
             LoadError::Revoked => Self::revoked(),
             LoadError::Store(_) | LoadError::UnknownKey(_) | LoadError::Contended => Self::store(&error),
         }

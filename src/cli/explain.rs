@@ -11,10 +11,11 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use serde::Serialize;
 
-use crate::config::{self, Config, Problems, SessionUse};
+use crate::clock::Clock;
+use crate::config::{self, Config, CredentialKind, Problems, SessionUse};
 use crate::exchange::{Rooms, preflight};
 use crate::headers::{self, TRACEPARENT, TRACESTATE};
-use crate::identity::{Carrier, Credential, Presented, Taken};
+use crate::identity::{Carrier, Credential, Presented, Taken, Token, TokenKind};
 use crate::listener::Arrival;
 use crate::respond::Refusal;
 use crate::route::{Fit, Route, RouteIndex};
@@ -107,6 +108,12 @@ struct Found {
     decides: bool,
     /// Whether the backend gets it all the same.
     forwarded: bool,
+    /// Who is said to have issued a token that could be good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
+    /// What there is to be checked, or why nothing is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<String>,
 }
 
 /// What the backend is told, and what it may do.
@@ -312,20 +319,42 @@ impl Explained<'_> {
     }
 
     fn told(&self, route: &Route, credential: &Credential, decides: Option<Carrier>) -> Found {
+        let (well_formed, issuer, checked) = match &credential.presented {
+            Presented::SessionId(id) => (id.is_some(), None, None),
+            Presented::Token(token) => self.looked_at(token),
+        };
         Found {
-            kind: match credential.presented {
-                Presented::SessionId(_) => "session id",
-                Presented::Jwt(_) => "JWT",
-                Presented::Opaque(_) => "opaque token",
+            issuer,
+            checked,
+            kind: match credential.kind() {
+                CredentialKind::SessionId => "session id",
+                CredentialKind::Jwt => "JWT",
+                CredentialKind::Introspection => "opaque token",
             },
             carrier: match credential.carrier {
                 Carrier::Cookie => "cookie",
                 Carrier::Bearer => "bearer",
                 Carrier::Header => "header",
             },
-            well_formed: !matches!(credential.presented, Presented::SessionId(None)),
+            well_formed,
             decides: decides == Some(credential.carrier),
             forwarded: self.rooms.verifier.gives_back(route.index, credential),
+        }
+    }
+
+    /// As far as it can be said without the issuer's keys, and without asking anybody.
+    fn looked_at(&self, token: &Token) -> (bool, Option<String>, Option<String>) {
+        if token.kind() == TokenKind::Opaque {
+            let servers = self.config.identity.introspections().iter().map(|server| server.url.as_str());
+            let asked = servers.collect::<Vec<_>>().join(", then ");
+            return (true, None, Some(format!("{asked} would be asked whether it is active")));
+        }
+        match self.rooms.verifier.look_at(token, Clock::system().now()) {
+            Ok(issuer) => {
+                let checked = "its claims hold now; its signature would be checked against the issuer's keys";
+                (true, Some(issuer.to_string()), Some(checked.into()))
+            }
+            Err(flaw) => (false, None, Some(format!("it is no good: {flaw}"))),
         }
     }
 

@@ -13,10 +13,8 @@ use crate::secret::Secret;
 pub struct Identity {
     pub session_id: SessionIdCarriers,
     /// Whose tokens count; the token's own issuer picks one. Null: nobody's.
-    #[schemars(skip)]
     pub jwt: Option<Vec<Issuer>>,
     /// Who is asked about opaque tokens (RFC 7662), in this order. Null: nobody.
-    #[schemars(skip)]
     pub introspection: Option<Vec<Introspection>>,
     /// Failures that one client address may have; null: no bound.
     pub bad_credentials: Option<BadCredentials>,
@@ -42,6 +40,12 @@ impl Identity {
         self.introspection.as_deref().unwrap_or_default()
     }
 
+    /// Whose tokens make sessions, as sessions know them: who is asked about opaque tokens goes by its URL.
+    pub fn names_of_issuers(&self) -> impl Iterator<Item = &str> {
+        let asked = self.introspections().iter().map(|server| server.url.as_str());
+        self.issuers().iter().map(|issuer| issuer.issuer.as_str()).chain(asked)
+    }
+
     /// Whether a credential of this kind can be told at all.
     pub fn has(&self, kind: CredentialKind) -> bool {
         match kind {
@@ -57,9 +61,7 @@ impl Identity {
 #[serde(rename_all = "snake_case")]
 pub enum CredentialKind {
     SessionId,
-    #[schemars(skip)]
     Jwt,
-    #[schemars(skip)]
     Introspection,
 }
 
@@ -134,15 +136,24 @@ impl Default for KeySource {
 pub struct InlineKey {
     /// `RSA`, `EC`, `OKP` or `oct`.
     pub kty: String,
+    /// Its name; none: it counts for tokens of any.
     pub kid: Option<String>,
+    /// The one algorithm that it is for; none: every one of its kind.
     pub alg: Option<String>,
+    /// `sig`, if it is there.
     #[serde(rename = "use")]
     pub usage: Option<String>,
+    /// `verify` among them, if it is there.
     pub key_ops: Option<Vec<String>>,
+    /// The curve of an `EC` or `OKP` key.
     pub crv: Option<String>,
+    /// The modulus of an `RSA` key in base64url.
     pub n: Option<String>,
+    /// Its exponent.
     pub e: Option<String>,
+    /// The point of an `EC` or `OKP` key in base64url.
     pub x: Option<String>,
+    /// Its other coordinate.
     pub y: Option<String>,
     /// The secret of an `oct` key in base64url.
     pub k: Option<Secret>,
@@ -165,6 +176,53 @@ pub enum Algorithm {
     HS256,
     HS384,
     HS512,
+}
+
+impl Algorithm {
+    const ALL: [Self; 13] = [
+        Self::RS256,
+        Self::RS384,
+        Self::RS512,
+        Self::PS256,
+        Self::PS384,
+        Self::PS512,
+        Self::ES256,
+        Self::ES384,
+        Self::ES512,
+        Self::EdDSA,
+        Self::HS256,
+        Self::HS384,
+        Self::HS512,
+    ];
+
+    /// As it is written here and in tokens.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+            Self::PS256 => "PS256",
+            Self::PS384 => "PS384",
+            Self::PS512 => "PS512",
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::ES512 => "ES512",
+            Self::EdDSA => "EdDSA",
+            Self::HS256 => "HS256",
+            Self::HS384 => "HS384",
+            Self::HS512 => "HS512",
+        }
+    }
+
+    /// The algorithm of exactly this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+
+    /// Whether who can verify can sign as well.
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::HS256 | Self::HS384 | Self::HS512)
+    }
 }
 
 /// The claim that says when the user logged in.
@@ -228,6 +286,7 @@ fn sub() -> Names {
 pub struct Introspection {
     /// https, or http on loopback.
     pub url: String,
+    /// As whom it is asked.
     pub client_id: String,
     pub client_secret: Secret,
     /// How long an answer holds; never past the token's own expiry.

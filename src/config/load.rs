@@ -64,35 +64,7 @@ impl Form for Config {
     }
 
     fn anchor(&mut self, folder: &Path) {
-        let from_file = |path: &mut PathBuf| *path = folder.join(&*path).components().collect();
-        let anchored = |path: &str| {
-            let mut path = PathBuf::from(path);
-            from_file(&mut path);
-            path.display().to_string()
-        };
-        from_file(&mut self.store.path);
-        self.keyring.path.iter_mut().for_each(from_file);
-        for listener in &mut self.listeners {
-            if let Some(path) = listener.address.strip_prefix("unix:") {
-                listener.address = format!("unix:{}", anchored(path));
-            }
-            if let Some(tls) = &mut listener.tls {
-                [&mut tls.certificate, &mut tls.key].into_iter().chain(&mut tls.client_ca).for_each(from_file);
-            }
-        }
-        for route in &mut self.routes {
-            if let Some(path) = route.upstream.strip_prefix("unix:") {
-                route.upstream = format!("unix:{}", anchored(path));
-            }
-            if let Some(tls) = &mut route.upstream_tls {
-                [&mut tls.ca, &mut tls.certificate, &mut tls.key].into_iter().flatten().for_each(from_file);
-            }
-        }
-        for sink in &mut self.audit.sinks {
-            if let AuditSink::File(path) = sink {
-                from_file(path);
-            }
-        }
+        anchor(self, folder);
     }
 
     fn validate(&self, problems: &mut Problems) {
@@ -249,6 +221,46 @@ fn deserialized<C: Form>(source: &mut Source, value: Value) -> Option<C> {
             problems.error(pointer.to_string(), "this cannot be read as the configuration needs it");
             source.absorb(problems);
             None
+        }
+    }
+}
+
+/// Paths are relative to the file that names them, not to where the process was started.
+fn anchor(config: &mut Config, folder: &Path) {
+    let from_file = |path: &mut PathBuf| *path = folder.join(&*path).components().collect();
+    let anchored = |path: &str| {
+        let mut path = PathBuf::from(path);
+        from_file(&mut path);
+        path.display().to_string()
+    };
+    from_file(&mut config.store.path);
+    config.keyring.path.iter_mut().for_each(from_file);
+    for issuer in config.identity.jwt.iter_mut().flatten() {
+        issuer.jwks.file.iter_mut().for_each(from_file);
+        issuer.jwks.ca.iter_mut().for_each(from_file);
+    }
+    for server in config.identity.introspection.iter_mut().flatten() {
+        server.ca.iter_mut().for_each(from_file);
+    }
+    for listener in &mut config.listeners {
+        if let Some(path) = listener.address.strip_prefix("unix:") {
+            listener.address = format!("unix:{}", anchored(path));
+        }
+        if let Some(tls) = &mut listener.tls {
+            [&mut tls.certificate, &mut tls.key].into_iter().chain(&mut tls.client_ca).for_each(from_file);
+        }
+    }
+    for route in &mut config.routes {
+        if let Some(path) = route.upstream.strip_prefix("unix:") {
+            route.upstream = format!("unix:{}", anchored(path));
+        }
+        if let Some(tls) = &mut route.upstream_tls {
+            [&mut tls.ca, &mut tls.certificate, &mut tls.key].into_iter().flatten().for_each(from_file);
+        }
+    }
+    for sink in &mut config.audit.sinks {
+        if let AuditSink::File(path) = sink {
+            from_file(path);
         }
     }
 }

@@ -55,7 +55,6 @@ pub struct Route {
     pub on_revoke: OnRevoke,
     /// Whether a JWT goes on to the backend.
     #[serde(default)]
-    #[schemars(skip)]
     pub forward_credential: bool,
     #[serde(default)]
     pub timeouts: RouteTimeouts,

@@ -6,6 +6,7 @@ mod route_rules;
 mod rules;
 mod secrets;
 mod shapes;
+mod token_rules;
 mod unsupported;
 
 use std::path::Path;

@@ -27,8 +27,6 @@ enum Refuses {
 use Refuses::{Always, Unless, Value as Such};
 
 const UNIX: Refuses = Such(|text| text.starts_with("unix:"), "Unix sockets are not supported yet");
-const CLAIMS: Refuses =
-    Such(|text| matches!(text, "jwt" | "introspection"), "this kind of credential is not supported yet");
 
 #[rustfmt::skip]
 const TABLE: &[Rule] = &[
@@ -42,10 +40,6 @@ const TABLE: &[Rule] = &[
     Rule { place: "store/cluster", refuses: Unless(|| json!(false)) },
     Rule { place: "store/ca", refuses: Unless(|| Value::Null) },
     Rule { place: "store/durability", refuses: Unless(|| json!({ "wait_replicas": 0, "timeout": "100ms" })) },
-    Rule { place: "identity/jwt", refuses: Unless(|| Value::Null) },
-    Rule { place: "identity/introspection", refuses: Unless(|| Value::Null) },
-    Rule { place: "routes/*/identity/*", refuses: CLAIMS },
-    Rule { place: "routes/*/forward_credential", refuses: Unless(|| json!(false)) },
     Rule { place: "routes/*/rate_limits/*/scope", refuses: Such(|text| text == "cluster", "the scope `cluster` is not supported yet") },
     Rule { place: "routes/*/rate_limits/*/on_failure", refuses: Always },
     Rule { place: "tracing", refuses: Unless(|| json!({ "otlp": null, "sample": 0.01 })) },

@@ -10,11 +10,17 @@ mod listener;
 mod route;
 mod session;
 mod telemetry;
+mod token;
 mod url;
 
 pub(super) use injector::validate as validate_injector;
 
 use super::{Config, Period, Problems};
+
+/// Whether keys may come from this URL, and secrets go to it.
+pub fn is_server_url(text: &str) -> bool {
+    url::is_server(text)
+}
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
     if config.version != 1 {
@@ -24,6 +30,7 @@ pub(super) fn validate(config: &Config, problems: &mut Problems) {
     listener::validate(config, problems);
     session::validate(config, problems);
     identity::validate(config, problems);
+    token::validate(config, problems);
     route::validate(config, problems);
     telemetry::validate(config, problems);
 }

@@ -8,7 +8,7 @@ use http::request::Parts;
 use crate::config::{self, SessionUse};
 use crate::context::Stripped;
 use crate::handle::{Birth, Handle, SessionId};
-use crate::identity::{Ambiguous, Assertion, Carrier, Credential, Presented, Taken, Token};
+use crate::identity::{Ambiguous, Assertion, Carrier, Credential, Presented, Taken, Token, Unverified};
 use crate::limit::PeerAdmitted;
 use crate::respond::Refusal;
 use crate::route::Route;
@@ -59,10 +59,14 @@ impl Exchanges {
         };
         let entrant = match &credential.presented {
             Presented::SessionId(id) => self.prove(client, id.as_ref()).await,
-            Presented::Jwt(token) | Presented::Opaque(token) => {
+            Presented::Token(token) => {
                 let assertion = self.verify(client, token).await?;
                 let actor = client_actor(route, stripped);
-                self.lead(client, assertion, &actor, needed).await
+                let led = self.lead(client, assertion, &actor, needed).await;
+                if matches!(led, Err(Refusal::Load(LoadError::Revoked))) {
+                    self.rooms.verifier.forget(token);
+                }
+                led
             }
         };
         match entrant {
@@ -91,11 +95,6 @@ impl Exchanges {
         proven.map(|session| Entrant { session: Some(session), ..Entrant::default() })
     }
 
-    /// What a token asserts, once it is verified.
-    async fn verify(&self, _client: IpAddr, _token: &Token) -> Result<Arc<Assertion>, Refusal> {
-        Err(Refusal::BadCredential)
-    }
-
     /// The session that a verified token leads to. A route that can do without one has the token all the same, should
     /// its backend begin one.
     async fn lead(
@@ -115,7 +114,7 @@ impl Exchanges {
             }
             Err(error) => {
                 let refusal = Refusal::from(error);
-                if matches!(refusal, Refusal::Load(LoadError::Foreign | LoadError::Outdated)) {
+                if matches!(refusal, Refusal::Load(LoadError::Foreign | LoadError::Revoked)) {
                     self.count_bad(client, &refusal);
                 }
                 Err(refusal)
@@ -129,6 +128,26 @@ impl Exchanges {
         if let Some(failures) = &self.rooms.failures {
             failures.failed(client);
         }
+    }
+
+    /// What a token asserts, once it is verified; one that was verified before passes from an address that has no
+    /// tries left.
+    async fn verify(&self, client: IpAddr, token: &Token) -> Result<Arc<Assertion>, Refusal> {
+        let now = self.sessions.now();
+        if let Some(assertion) = self.rooms.verifier.recall(token, now) {
+            return Ok(assertion);
+        }
+        if let Some(failures) = &self.rooms.failures {
+            failures.admit(client, None).map_err(Refusal::TooManyBad)?;
+        }
+        let verified = self.rooms.verifier.verify(token, client, now).await;
+        if let Err(Unverified::Flawed(flaw)) = &verified {
+            self.metrics.credentials_rejected.get_or_create(&Reason { reason: flaw.name() }).inc();
+            if let Some(failures) = &self.rooms.failures {
+                failures.failed(client);
+            }
+        }
+        Ok(verified?)
     }
 
     /// Limits, requirements and the place among the open exchanges: once the credential is proven.

@@ -59,7 +59,11 @@ impl Exchanges {
     /// Why a session was taken from under its exchange: it came to its absolute expiry, or was revoked.
     fn ended(&self, admitted: &Admitted) -> Refusal {
         let expired = admitted.session.as_ref().is_some_and(|session| session.ends_at() <= self.sessions.now());
-        if expired { LoadError::NotFound.into() } else { Refusal::SessionEnded }
+        match (expired, &admitted.assertion) {
+            (true, Some(_)) => LoadError::Uninitialised.into(),
+            (true, None) => LoadError::NotFound.into(),
+            (false, _) => Refusal::SessionEnded,
+        }
     }
 
     pub(super) async fn forward(

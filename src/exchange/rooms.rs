@@ -56,6 +56,7 @@ impl Rooms {
             }
             Some((context, permissions, policies))
         });
+        let verifier = Verifier::compile(config, before.map(|rooms| &rooms.verifier), &mut own);
         let upstreams = Upstreams::compile(&config.routes, before.map(|rooms| &rooms.upstreams), &mut own);
         let sound = !own.has_errors();
         problems.append(own);
@@ -63,7 +64,7 @@ impl Rooms {
         let rooms = Self {
             table,
             context: Arc::new(context),
-            verifier: Verifier::compile(config),
+            verifier,
             failures: config.identity.bad_credentials.as_ref().map(|bound| {
                 let kept = before.and_then(|rooms| rooms.failures.clone()).filter(|failures| failures.has(bound));
                 kept.unwrap_or_else(|| Arc::new(Failures::new(bound)))

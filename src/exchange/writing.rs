@@ -18,7 +18,7 @@ use crate::identity::{Assertion, Carrier};
 use crate::limit::Permit;
 use crate::respond::Refusal;
 use crate::route::Route;
-use crate::session::{Action, Actor, ActorKind, CommitError, Committed, Presence, Session};
+use crate::session::{Action, Actor, ActorKind, CommitError, Committed, LoadError, Presence, Session};
 use crate::store::StoreError;
 use crate::telemetry::{Record, WriteBack, WriteBacks};
 use crate::upstream::{Answer, Lease, Sent, UpstreamError};
@@ -230,6 +230,9 @@ impl Writer {
     async fn attempt(&self, collected: Collected, part: Part) -> Result<Written, Refusal> {
         let rooms = &self.exchanges.rooms;
         let sessions = &self.exchanges.sessions;
+        if self.session.as_deref().is_some_and(|session| sessions.is_revoked(session)) {
+            return Err(CommitError::Revoked.into());
+        }
         let now = self.session_now().await?;
         let checker = Checker {
             names: &rooms.context.names,
@@ -279,7 +282,13 @@ impl Writer {
     async fn carry_out(self, collected: Collected, part: Part) -> Result<Written, Refusal> {
         let written = self.attempt(collected, part).await;
         self.tell(&written);
-        written
+        match written {
+            // The token is as good as before, and leads to the next session.
+            Err(Refusal::Commit(CommitError::NotFound)) if self.assertion.is_some() => {
+                Err(LoadError::Uninitialised.into())
+            }
+            written => written,
+        }
     }
 
     /// Counts, logs and audits what became of a write-back.
@@ -334,7 +343,9 @@ fn cut_off(_: JoinError) -> Result<Written, Refusal> {
 fn outcome_of(refusal: &Refusal) -> WriteBack {
     match refusal {
         Refusal::Commit(CommitError::Conflict(_)) => WriteBack::Conflict,
-        Refusal::Commit(CommitError::NotFound | CommitError::Revoked) => WriteBack::Gone,
+        Refusal::Commit(CommitError::NotFound | CommitError::Revoked) | Refusal::Load(LoadError::Uninitialised) => {
+            WriteBack::Gone
+        }
         Refusal::Commit(CommitError::Store(_) | CommitError::Entropy(_) | CommitError::Crypto) => WriteBack::StoreError,
         _ => WriteBack::Rejected,
     }

@@ -18,6 +18,7 @@ pub struct Assertion {
     pub(super) session_claim: Arc<str>,
     pub(super) session_value: Arc<str>,
     pub(super) issued_at: Option<i64>,
+    pub(super) as_of: Option<i64>,
     pub(super) login_time: Option<i64>,
     pub(super) expires_at: i64,
     pub(super) usable_until: Time,
@@ -50,6 +51,11 @@ impl Assertion {
     /// Always there in a JWT; never in the future by more than the leeway.
     pub fn issued_at(&self) -> Option<i64> {
         self.issued_at
+    }
+
+    /// Since when what it says is so: when the token was issued, or, of one that was asked about, when that was.
+    pub fn as_of(&self) -> Option<i64> {
+        self.as_of
     }
 
     /// When the user logged in, by the claim that the configuration names.
@@ -107,6 +113,7 @@ impl Assertion {
             session_claim: session.0.into(),
             session_value: session.1.into(),
             issued_at: Some(issued_at),
+            as_of: Some(issued_at),
             login_time: Some(issued_at),
             expires_at,
             usable_until: Time(expires_at.unsigned_abs() * 1000),

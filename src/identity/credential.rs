@@ -27,23 +27,38 @@ pub struct Credential {
 pub enum Presented {
     /// None: it is no session id, whatever it looks like.
     SessionId(Option<SessionId>),
-    Jwt(Token),
-    Opaque(Token),
+    Token(Token),
 }
 
 /// A token as it came; shown to nobody.
 #[derive(Clone)]
-pub struct Token(HeaderValue);
+pub struct Token {
+    kind: TokenKind,
+    value: HeaderValue,
+}
+
+/// Who can tell whether a token is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    /// Whoever has its issuer's keys.
+    Jwt,
+    /// Whoever made it.
+    Opaque,
+}
 
 impl Token {
-    pub(super) fn new(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn new(kind: TokenKind, bytes: &[u8]) -> Option<Self> {
         let mut value = HeaderValue::from_bytes(bytes).ok()?;
         value.set_sensitive(true);
-        Some(Self(value))
+        Some(Self { kind, value })
+    }
+
+    pub fn kind(&self) -> TokenKind {
+        self.kind
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.value.as_bytes()
     }
 }
 
@@ -55,10 +70,12 @@ impl fmt::Debug for Token {
 
 impl Credential {
     pub fn kind(&self) -> CredentialKind {
-        match self.presented {
+        match &self.presented {
             Presented::SessionId(_) => CredentialKind::SessionId,
-            Presented::Jwt(_) => CredentialKind::Jwt,
-            Presented::Opaque(_) => CredentialKind::Introspection,
+            Presented::Token(token) => match token.kind {
+                TokenKind::Jwt => CredentialKind::Jwt,
+                TokenKind::Opaque => CredentialKind::Introspection,
+            },
         }
     }
 }

@@ -24,6 +24,7 @@ pub enum Code {
     UpstreamDown,
     UpstreamTimeout,
     StoreUnavailable,
+    IdentityUnavailable,
     Overloaded,
     HeadersTooLarge,
     ContentTooLarge,
@@ -160,6 +161,13 @@ impl Code {
                 14,
                 "Store unavailable",
                 "The session store did not answer. The session itself is not affected; whether a change was written is not known.",
+            ),
+            Self::IdentityUnavailable => Facts(
+                "identity-unavailable",
+                S::SERVICE_UNAVAILABLE,
+                14,
+                "Identity unavailable",
+                "Whether the token is good could not be found out. Neither it nor the session is affected.",
             ),
             Self::Overloaded => Facts(
                 "overloaded",

@@ -40,15 +40,16 @@ pub struct Found {
 struct Lead {
     handle: Handle,
     bearing: Bearing,
-    /// None where the token does not say when it was issued; its claims are then applied at creation only.
-    issued_at: Option<u64>,
+    /// None where nobody knows; the claims are then applied at creation only.
+    as_of: Option<u64>,
 }
 
 impl Sessions {
     /// The session that a verified token leads to, with what the token says of it; made where there is none and the
     /// issuer's configuration says so.
     ///
-    /// Requests that come at once make one session. A token that is older than one before it changes nothing.
+    /// Requests that come at once make one session. A token that is older than one before it changes nothing. That it is
+    /// not older than revocations are remembered is whoever verified it to say.
     pub async fn load_by_token(&self, assertion: &Assertion, actor: &Actor) -> Result<Found, LoadError> {
         let lead = self.lead(assertion);
         self.is_believed(&lead)?;
@@ -78,18 +79,13 @@ impl Sessions {
                 login: seconds(assertion.login_time()),
                 token: assertion.token_id().map(|id| keyring.token_key(id)),
             },
-            issued_at: seconds(assertion.issued_at()),
+            as_of: seconds(assertion.as_of()),
         }
     }
 
-    /// No revocation of the token stands, and none has been forgotten since it was issued.
+    /// No revocation of the token stands.
     fn is_believed(&self, lead: &Lead) -> Result<(), LoadError> {
-        let now = self.clock.now();
-        let forgotten = now.minus(self.terms.remember_revoked).0;
-        if lead.issued_at.is_some_and(|at| at.saturating_mul(1000) < forgotten) {
-            return Err(LoadError::Outdated);
-        }
-        let token = Believed { user: None, created_at: now, bearing: Some(lead.bearing) };
+        let token = Believed { user: None, created_at: self.clock.now(), bearing: Some(lead.bearing) };
         if self.revocations.void(&token) { Err(LoadError::Revoked) } else { Ok(()) }
     }
 
@@ -138,7 +134,7 @@ impl Sessions {
             issuer: assertion.issuer().to_string(),
             subject: assertion.subject().to_string(),
             login: lead.bearing.login,
-            claims_at: lead.issued_at.unwrap_or(0),
+            claims_at: lead.as_of.unwrap_or(0),
             yields: **assertion.session_claim() == *OF_USER,
             after: None,
         });
@@ -203,7 +199,7 @@ impl Sessions {
 
     fn has_applied(&self, session: &Session, lead: &Lead) -> bool {
         let applied = session.record().proof.token().map(|token| token.claims_at);
-        lead.issued_at.is_none_or(|at| applied.is_some_and(|applied| at <= applied))
+        lead.as_of.is_none_or(|at| applied.is_some_and(|applied| at <= applied))
     }
 
     /// Brings a session to what a younger token says; true where that changed nothing, so that it is as it was read.
@@ -242,7 +238,7 @@ impl Sessions {
         let (handle, base) = (session.handle(), session.base(None));
         let deltas = self.deltas(session, proposal)?;
         let change = Change {
-            claims_at: lead.issued_at,
+            claims_at: lead.as_of,
             user: self.user_after(&deltas, session.issuer()),
             growth: Some(proposal.growth(session, &self.schema)),
             ..self.change(base, handle, &deltas)?

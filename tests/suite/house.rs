@@ -8,6 +8,7 @@ mod authority;
 mod backend;
 mod client;
 mod fault;
+mod issuer;
 mod leak;
 mod plan;
 mod raw;
@@ -35,6 +36,7 @@ pub use authority::{Authority, Certificate, provider};
 pub use backend::{Answer, Backend, Gate};
 pub use client::{Ask, Reply};
 pub use fault::{Fault, Faults};
+pub use issuer::{Issuer, Says, Signer};
 pub use plan::Plan;
 pub use raw::{RawAnswer, RawBackend, RawClient};
 pub use wire::Wire;
@@ -257,6 +259,12 @@ impl House {
         let keys = sessions.keys_of_user(None, user);
         let work = sessions.revoke_users(&keys, self.clock.now(), &actor);
         self.wait_for(work).expect("a revocation");
+    }
+
+    /// Revokes a token that expires so many seconds from now.
+    pub fn revoke_token(&self, id: &str, seconds: u64) {
+        let exp = self.clock.now().plus(Duration::from_secs(seconds));
+        self.wait_for(self.sessions().revoke_token(id, exp)).expect("a revocation");
     }
 
     /// The audit trail, oldest record first.

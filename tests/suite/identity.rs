@@ -1,5 +1,10 @@
 //! Whose session a request means, and that no credential goes further.
 
+mod attack;
+mod introspection;
+mod keys;
+pub mod login;
+
 use std::time::Duration;
 
 use serde_json::json;

@@ -1,6 +1,7 @@
 //! How long sessions live.
 
 mod bound;
+pub mod by_token;
 mod kept;
 
 use std::time::Duration;

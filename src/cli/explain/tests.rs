@@ -35,7 +35,11 @@ struct Line {
 }
 
 fn explain(words: &[&str]) -> Explanation {
-    let config = config::inspect(CONFIG, Path::new("c.yaml"), &|_| None).config.unwrap();
+    explain_with("", words)
+}
+
+fn explain_with(more: &str, words: &[&str]) -> Explanation {
+    let config = config::inspect(&format!("{CONFIG}{more}"), Path::new("c.yaml"), &|_| None).config.unwrap();
     let (rooms, schema) = Rooms::compile(&config, &mut Problems::default()).unwrap();
     let line = Line::try_parse_from(["explain", "--config", "c.yaml"].iter().chain(words)).unwrap();
     Explained { config: &config, rooms: &rooms, schema: &schema }.explain(&line.explain)
@@ -140,6 +144,26 @@ fn a_credential_is_told_by_kind_and_carrier_and_never_by_value() {
     assert!(!explain(&["GET", "/chat", "-H", "Authorization: Bearer cr_x"]).credentials[0].well_formed);
     assert!(explain(&["GET", "/chat", "-H", "Authorization: Bearer sk-x"]).credentials.is_empty());
     assert!(text(&explain(&["GET", "/chat"])).contains("none came: 401"));
+}
+
+#[test]
+fn a_token_is_told_by_its_issuer_and_its_flaw() {
+    const IDENTITY: &str = "identity: { jwt: [{ issuer: i, audience: [a], jwks: { url: 'https://i/keys' }, algorithms: [ES256], session_claim: sub }] }\n";
+    let encoded = |text: &str| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text)
+    };
+    let now = Clock::system().now().seconds();
+    let claims = format!(r#"{{"iss":"i","aud":"a","sub":"u-SECRET","iat":{now},"exp":{}}}"#, now + 600);
+    let token = format!("{}.{}.{}", encoded(r#"{"alg":"ES256"}"#), encoded(&claims), encoded("signature"));
+    let told = explain_with(IDENTITY, &["GET", "/chat", "-H", &format!("Authorization: Bearer {token}")]);
+    let found = told.credentials.first().unwrap();
+    assert_eq!((found.kind, found.issuer.as_deref(), found.decides), ("JWT", Some("i"), true));
+    let shown = format!("{}{}", text(&told), serde_json::to_string(&told).unwrap());
+    assert!(shown.contains("its signature would be checked") && !shown.contains("SECRET"), "{shown}");
+    assert!(!shown.contains(&token[..30]));
+    let told = explain_with(IDENTITY, &["GET", "/chat", "-H", "Authorization: Bearer a.b.c"]);
+    assert!(text(&told).contains("it decides, and is refused: 401\n    it is no good"), "{}", text(&told));
 }
 
 #[test]

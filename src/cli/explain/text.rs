@@ -105,11 +105,14 @@ fn credentials(out: &mut impl Write, found: &[Found], route: &Chosen) -> io::Res
     found.iter().try_for_each(|one| {
         let verdict = match one {
             Found { decides: false, .. } => "it decides nothing here".to_owned(),
-            Found { well_formed: false, .. } => format!("malformed: {without}"),
+            Found { well_formed: false, checked: None, .. } => format!("malformed: {without}"),
+            Found { well_formed: false, .. } => "it decides, and is refused: 401".to_owned(),
             _ => format!("it decides; unless it proves a session: {without}"),
         };
         let forwarded = if one.forwarded { "; the backend gets it" } else { "" };
-        writeln!(out, "  {} ({}): {verdict}{forwarded}", one.kind, one.carrier)
+        let issuer = one.issuer.as_ref().map_or(String::new(), |issuer| format!(" of {issuer}"));
+        writeln!(out, "  {}{issuer} ({}): {verdict}{forwarded}", one.kind, one.carrier)?;
+        one.checked.iter().try_for_each(|checked| writeln!(out, "    {checked}"))
     })
 }
 

@@ -124,7 +124,7 @@ fn a_started_session_can_come_back() {
 
 #[test]
 fn the_credentials_of_a_route_are_known_ones() {
-    route("ROUTE, identity: [‸password]", "`password` is not one of `session_id`");
+    route("ROUTE, identity: [‸password]", "`password` is not one of `session_id`, `jwt`, `introspection`");
     route("ROUTE, identity: [session_id, ‸session_id]", "this kind is in the list already");
     route("ROUTE, identity: ‸[]", "no credential counts on a route that needs one");
     route_accepted("ROUTE, identity: [session_id]");

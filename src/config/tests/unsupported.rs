@@ -9,8 +9,6 @@ fn what_is_not_supported_yet_is_refused_at_its_key() {
         ("store: { ‸cluster: true }", "`cluster` is not supported yet"),
         ("store: { ‸ca: /tls/ca.crt }", "`ca` is not supported yet"),
         ("store: { durability: { ‸wait_replicas: 1 } }", "`wait_replicas` is not supported yet"),
-        ("identity: { ‸jwt: [{ issuer: x }] }", "`jwt` is not supported yet"),
-        ("identity: { ‸introspection: [{ url: x }] }", "`introspection` is not supported yet"),
         ("tracing: { ‸otlp: \"http://collector:4317\" }", "`otlp` is not supported yet"),
         ("tracing: { ‸sample: 1.0 }", "`sample` is not supported yet"),
     ] {
@@ -35,8 +33,6 @@ fn what_is_not_supported_yet_is_refused_at_its_value() {
 #[test]
 fn what_is_not_supported_yet_on_a_route_is_refused() {
     for (route, message) in [
-        ("ROUTE, ‸forward_credential: true", "`forward_credential` is not supported yet"),
-        ("ROUTE, identity: [session_id, ‸jwt]", "this kind of credential is not supported yet"),
         (
             "ROUTE, rate_limits: [{ per: user, rate: 1/s, burst: 1, scope: ‸cluster }]",
             "the scope `cluster` is not supported yet",
@@ -74,7 +70,7 @@ fn unknown_keys_beside_what_is_not_supported_are_unknown() {
 #[test]
 fn the_published_schema_has_none_of_it() {
     let schema = json_schema().to_string();
-    for key in ["jwt", "introspection", "tracing", "cluster", "forward_credential", "durability"] {
+    for key in ["tracing", "cluster", "durability"] {
         assert!(!schema.contains(&format!("\"{key}\"")), "{key}");
     }
 }

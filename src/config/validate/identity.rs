@@ -18,7 +18,8 @@ pub(super) fn validate(config: &Config, problems: &mut Problems) {
 
 fn carriers(config: &Config, problems: &mut Problems) {
     let ids = &config.identity.session_id;
-    let needed = config.routes.iter().any(|r| r.session != SessionUse::None);
+    let tokens = !config.identity.issuers().is_empty() || !config.identity.introspections().is_empty();
+    let needed = !tokens && config.routes.iter().any(|r| r.session != SessionUse::None);
     if needed && ids.cookie.is_none() && !ids.bearer && ids.header.is_none() {
         let help = "allow a cookie, bearer or a header";
         problems.error_with_help("/identity/session_id", "no session id can arrive, and a route needs one", help);

@@ -34,6 +34,18 @@ pub(super) fn is_login_url(text: &str) -> bool {
     visible && (path || authority.is_some())
 }
 
+/// An https URL, or an http one on this host, without a user and a fragment: keys and secrets go nowhere else.
+pub(in crate::config) fn is_server(text: &str) -> bool {
+    let (rest, secure) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (rest, true),
+        (None, Some(rest)) => (rest, false),
+        (None, None) => return false,
+    };
+    let visible = text.bytes().all(|b| b.is_ascii_graphic() && b != b'\\' && b != b'#');
+    let authority = rest.split(['/', '?']).next().and_then(Authority::parse);
+    visible && authority.is_some_and(|authority| secure || authority.is_loopback())
+}
+
 /// `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]`.
 pub(super) fn is_redis(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("redis://") else { return false };

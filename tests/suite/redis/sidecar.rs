@@ -11,7 +11,9 @@ use serde_json::json;
 use super::*;
 use crate::binary::Binary;
 use crate::house::{Answer, Gate, House, Plan};
+use crate::identity::login::Login;
 use crate::redis_server::wait_for;
+use crate::session::by_token::{CLAIMS, enters, token};
 use crate::store::fixture::SECOND;
 
 /// What sidecars of one fleet share.
@@ -30,7 +32,15 @@ impl Fleet {
     }
 
     fn plan(&self) -> Plan {
-        Plan::new().redis(&self.server.url(), &self.environment, &self.folder.path().join("keyring.json"))
+        self.of(Plan::new())
+    }
+
+    fn of(&self, plan: Plan) -> Plan {
+        plan.redis(&self.server.url(), &self.environment, &self.folder.path().join("keyring.json"))
+    }
+
+    fn with(&self, plan: Plan) -> House {
+        self.of(plan).open()
     }
 
     fn house(&self) -> House {
@@ -188,4 +198,48 @@ fn a_user_has_no_more_sessions_than_the_bound_on_all_sidecars_together() {
         house.until("the surplus is revoked", || living(house) == 2);
     }
     assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn first_requests_of_a_token_on_two_sidecars_make_one_session() {
+    let login = Login::new();
+    let fleet = Fleet::new(Server::shared());
+    let houses = [fleet.with(login.plan(CLAIMS)), fleet.with(login.plan(CLAIMS))];
+    let bearer = token(&login, &houses[0], json!({}));
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            let (house, bearer) = (&houses[n % 2], &bearer);
+            scope.spawn(move || assert_eq!(house.with_token("/chat", bearer).send().status, 200));
+        }
+    });
+    let guest = enters(&houses[0], &bearer);
+    let trail = houses[1].trail(&guest);
+    assert_eq!(trail.iter().map(|record| record["action"].clone()).collect::<Vec<_>>(), ["create"]);
+}
+
+#[test]
+fn revocation_of_a_tokens_session_user_or_id_is_every_sidecars_within_a_second() {
+    let login = Login::new();
+    let fleet = Fleet::new(Server::shared());
+    let (first, second) = (fleet.with(login.plan(CLAIMS)), fleet.with(login.plan(CLAIMS)));
+    for by in ["session", "user", "token"] {
+        let bearer = token(&login, &first, json!({ "sub": by, "jti": by }));
+        let guest = enters(&first, &bearer);
+        let gate = Gate::closed();
+        second.backend.next(Answer::ok().body("begun").wait(&gate));
+        let stream = second.with_token("/chat", &bearer).start();
+        let begun = Instant::now();
+        match by {
+            "session" => first.revoke(&guest),
+            "user" => {
+                first.clock.advance(SECOND);
+                first.revoke_user(by);
+            }
+            _ => first.revoke_token(by, 600),
+        }
+        assert!(stream.breaks_off(), "{by}");
+        assert!(begun.elapsed() < SECOND, "{by}: {:?}", begun.elapsed());
+        second.with_token("/chat", &bearer).send().is(401, "session-revoked");
+        gate.open();
+    }
 }
