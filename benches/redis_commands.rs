@@ -10,7 +10,7 @@ use std::time::Duration;
 use cloakroom::clock::{Clock, Time};
 use cloakroom::config;
 use cloakroom::handle::{Birth, CommitId, Handle, SessionId};
-use cloakroom::store::{Commit, Draft, Effect, Entry, Proof, Record, Redis, Store, TrailBounds};
+use cloakroom::store::{Commit, Counts, Draft, Effect, Entry, Proof, Record, Redis, Store, TrailBounds};
 
 const IDLE: u64 = 30 * 60_000;
 const BOUNDS: TrailBounds = TrailBounds { keep: 1000, retain: Duration::from_secs(7 * 86_400) };
@@ -27,7 +27,8 @@ async fn main() {
         config::Store { kind: config::StoreKind::Redis, url: Some(url.clone().into()), ..config::Store::default() };
     let mut sidecars = Vec::new();
     for _ in 0..2 {
-        sidecars.push(Redis::open(&config, "bench", BOUNDS, Clock::system()).await.expect("a server"));
+        sidecars
+            .push(Redis::open(&config, "bench", BOUNDS, Clock::system(), Counts::default()).await.expect("a server"));
     }
     let (handle, birth) = create(&sidecars[0]).await;
     let mut raw = redis::Client::open(url.as_str()).and_then(|client| client.get_connection()).expect("a connection");
@@ -93,7 +94,8 @@ fn report(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, request
     let grown = |names: &[&str]| -> u64 {
         names.iter().map(|name| after.get(*name).unwrap_or(&0) - before.get(*name).unwrap_or(&0)).sum()
     };
-    let (reads, scripts, links) = (grown(&["hgetall"]), grown(&["evalsha", "eval"]), grown(&["ping", "xread"]));
+    let (reads, scripts, links) =
+        (grown(&["hgetall"]), grown(&["evalsha", "eval"]), grown(&["hello", "ping", "xread"]));
     let per_request = (reads + scripts) as f64 / requests as f64;
     let per_second = links as f64 / seconds as f64 / 2.0;
     println!("| {rate} | {requests} | {reads} | {scripts} | {per_request:.5} | {per_second:.1} |");

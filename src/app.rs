@@ -26,7 +26,7 @@ use crate::keyring::{Keyring, KeyringError, LiveKeyring, Watch};
 use crate::listener::{Bound, Listener, Terms};
 use crate::readiness::Readiness;
 use crate::session::{self, Live, Schema, Sessions};
-use crate::store::{Embedded, Memory, OpenError, Redis, Store, StoreError, TrailBounds, Unusable};
+use crate::store::{Counts, Embedded, Memory, OpenError, Redis, Store, StoreError, TrailBounds, Unusable};
 use crate::telemetry::Metrics;
 
 pub use examine::{Examined, Refused, examine};
@@ -93,7 +93,7 @@ pub async fn start_through(
     let sockets = Sockets::bind(config, terms).await?;
     let (drain, metrics, live) = (Drain::default(), Metrics::new(), Live::default());
     let keys = LiveKeyring::new(keyring(config, &clock)?);
-    let store = between(open_store(config, &clock).await?);
+    let store = between(open_store(config, &clock, &metrics).await?);
     let audit = Audit::open(&config.audit.sinks, metrics.clone())?;
     let parts = session::Parts {
         store: store.clone(),
@@ -288,7 +288,7 @@ fn keyring(config: &Config, clock: &Clock) -> Result<Keyring, KeyringError> {
     }
 }
 
-async fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, StartError> {
+async fn open_store(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Arc<dyn Store>, StartError> {
     let bounds = TrailBounds { keep: config.audit.keep, retain: config.audit.retain.0 };
     match config.store.kind {
         StoreKind::Memory => Ok(Arc::new(Memory::new(bounds))),
@@ -297,7 +297,12 @@ async fn open_store(config: &Config, clock: &Clock) -> Result<Arc<dyn Store>, St
             let opened = Embedded::open(path, &config.environment, bounds, clock.clone());
             Ok(Arc::new(opened.map_err(|error| StartError::Store { path: path.clone(), error })?))
         }
-        StoreKind::Redis => Ok(Arc::new(Redis::open(&config.store, &config.environment, bounds, clock.clone()).await?)),
+        StoreKind::Redis => {
+            let counts =
+                Counts { damaged: metrics.store_damaged.clone(), unreplicated: metrics.store_unreplicated.clone() };
+            let opened = Redis::open(&config.store, &config.environment, bounds, clock.clone(), counts);
+            Ok(Arc::new(opened.await?))
+        }
     }
 }
 
@@ -371,7 +376,10 @@ fn look_at_backends(rooms: &Rooms, readiness: &Readiness) {
 async fn look_at_store(sessions: &Sessions, may_be_away: bool, readiness: &Readiness) -> bool {
     let answer = sessions.is_reachable().await;
     match &answer {
-        Ok(()) => readiness.holds("store"),
+        Ok(()) => match sessions.store_remark() {
+            None => readiness.holds("store"),
+            Some(remark) => readiness.holds_but("store", remark),
+        },
         Err(error) if may_be_away => readiness.holds_but("store", error.to_string()),
         Err(error) => readiness.fails("store", error.to_string()),
     }

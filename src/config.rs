@@ -23,6 +23,7 @@ mod quantity;
 mod reference;
 mod route;
 mod scalar;
+mod server;
 mod session;
 mod shape;
 mod source;
@@ -51,9 +52,10 @@ pub use route::{
     RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch, UpstreamTls,
 };
 pub use scalar::{Period, Rate, Size};
+pub use server::{ServerAddress, ServerUrl};
 pub use session::{Field, FieldAudit, FieldType, Lifetime, Limits, Migration, Schema, Session};
 pub use source::Source;
-pub use store::{CacheMode, Keyring, Store, StoreCache, StoreFailure, StoreKind};
+pub use store::{CacheMode, Durability, Keyring, Store, StoreCache, StoreFailure, StoreKind};
 pub use telemetry::{Audit, AuditSink, Log, LogFormat};
 pub use validate::is_server_url;
 

@@ -251,6 +251,11 @@ impl Sessions {
         self.bounded(self.store.reachable()).await
     }
 
+    /// What operators should know of a store that answers.
+    pub fn store_remark(&self) -> Option<String> {
+        self.store.remark()
+    }
+
     pub fn now(&self) -> Time {
         self.clock.now()
     }

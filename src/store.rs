@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
@@ -71,6 +72,20 @@ pub trait Store: Send + Sync + 'static {
         let first = self.handles(None, 1);
         Box::pin(async move { first.await.map(drop) })
     }
+
+    /// What operators should know although sessions are served.
+    fn remark(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What a home counts.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Keys under which something else stood than a session.
+    pub damaged: Counter,
+    /// Changes that too few replicas had in time.
+    pub unreplicated: Counter,
 }
 
 /// Who is told of revocations, in the order of the feed; may be told of one more than once.

@@ -4,11 +4,22 @@ use super::document::{Kind, Node};
 use super::finding::Finding;
 use super::veil::shows_password;
 
-/// Refuses a password that is written out in the store's URL; the rest of the URL may be.
+/// Refuses a password that is written out in one of the store's URLs; the rest of the URL may be.
 pub(super) fn refuse(root: &Node, text: &str, findings: &mut Vec<Finding>) {
-    let Some(url) = below(root, "store").and_then(|store| below(store, "url")) else { return };
+    let Some(store) = below(root, "store") else { return };
+    if let Some(url) = below(store, "url") {
+        shown(url, "/store/url".into(), text, findings);
+    }
+    if let Some(Node { kind: Kind::List { items, .. }, .. }) = below(store, "urls") {
+        for (index, url) in items.iter().enumerate() {
+            shown(url, format!("/store/urls/{index}"), text, findings);
+        }
+    }
+}
+
+fn shown(url: &Node, path: String, text: &str, findings: &mut Vec<Finding>) {
     if text.get(url.span.clone()).is_some_and(shows_password) {
-        let finding = Finding::error(url.span.clone(), "a password is written out here").at_path("/store/url".into());
+        let finding = Finding::error(url.span.clone(), "a password is written out here").at_path(path);
         findings.push(finding.help("give it by reference: redis://USER:${env:NAME}@HOST:6379/0"));
     }
 }

@@ -88,7 +88,7 @@ impl Form for Injector {
     }
 
     fn validate(&self, problems: &mut Problems) {
-        validate::validate_injector(self, problems);
+        validate::injector::validate(self, problems);
     }
 }
 
@@ -234,6 +234,7 @@ fn anchor(config: &mut Config, folder: &Path) {
         path.display().to_string()
     };
     from_file(&mut config.store.path);
+    config.store.ca.iter_mut().for_each(from_file);
     config.keyring.path.iter_mut().for_each(from_file);
     for issuer in config.identity.jwt.iter_mut().flatten() {
         issuer.jwks.file.iter_mut().for_each(from_file);

@@ -32,14 +32,6 @@ const UNIX: Refuses = Such(|text| text.starts_with("unix:"), "Unix sockets are n
 const TABLE: &[Rule] = &[
     Rule { place: "admin/address", refuses: UNIX },
     Rule { place: "status/address", refuses: UNIX },
-    Rule { place: "store/url", refuses: Such(
-        |text| ["rediss:", "redis+sentinel:", "rediss+sentinel:"].iter().any(|scheme| text.starts_with(scheme)),
-        "stores other than one server at `redis://` are not supported yet",
-    ) },
-    Rule { place: "store/urls", refuses: Unless(|| json!([])) },
-    Rule { place: "store/cluster", refuses: Unless(|| json!(false)) },
-    Rule { place: "store/ca", refuses: Unless(|| Value::Null) },
-    Rule { place: "store/durability", refuses: Unless(|| json!({ "wait_replicas": 0, "timeout": "100ms" })) },
     Rule { place: "routes/*/rate_limits/*/scope", refuses: Such(|text| text == "cluster", "the scope `cluster` is not supported yet") },
     Rule { place: "routes/*/rate_limits/*/on_failure", refuses: Always },
     Rule { place: "tracing", refuses: Unless(|| json!({ "otlp": null, "sample": 0.01 })) },

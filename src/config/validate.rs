@@ -5,7 +5,7 @@
 mod address;
 mod header;
 mod identity;
-mod injector;
+pub(super) mod injector;
 mod listener;
 mod route;
 mod session;
@@ -13,8 +13,7 @@ mod telemetry;
 mod token;
 mod url;
 
-pub(super) use injector::validate as validate_injector;
-
+pub(super) use self::address::is_host;
 use super::{Config, Period, Problems};
 
 /// Whether keys may come from this URL, and secrets go to it.

@@ -1,45 +1,62 @@
-//! Sessions in Redis or Valkey, shared by every sidecar.
+//! Sessions in Redis or Valkey, shared by every sidecar: one server, one that sentinels watch over, or a cluster.
 //!
-//! Three links to one server: reads, on which the server tells of every change to what was read on it; writes;
-//! and the feed of revocations. A read costs no round trip while reads and feed are proven to be up to date. What
-//! a commit does is decided by a script on the server, by the same rules as in this process.
+//! To each primary there are links: reads, on which the server tells of every change to what was read on it, and
+//! writes; and one for the feed of revocations, to where it is. A read costs no round trip while the reads of its
+//! primary and the feed are proven to be up to date. What a commit does is decided by a script on the server, by the
+//! same rules as in this process.
 
+mod ask;
 mod cache;
 mod check;
+mod cluster;
 mod dial;
 mod feed;
 mod keep;
 mod layout;
 mod link;
+mod node;
 mod read;
+mod replicas;
 mod script;
+mod sentinel;
+mod servers;
+mod slot;
+mod survey;
+mod tls;
 mod walk;
 mod write;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::cache::Cache;
 use self::dial::{Dialer, NoLine};
-use self::keep::Role;
 use self::layout::Keys;
-use self::link::{Line, Link};
+use self::link::Link;
+use self::replicas::Wanted;
 use self::script::Scripts;
-use super::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds};
+use self::servers::Servers;
+use self::survey::{Ground, Survey};
+use super::{Commit, Counts, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds};
 use crate::clock::{Clock, Time};
 use crate::config::{self, CacheMode, StoreFailure};
-use crate::handle::{Birth, Handle, UserKey};
+use crate::handle::{Birth, CommitId, Handle, UserKey};
 
 pub use self::dial::Unusable;
 
 /// Sessions whose last touch is remembered, so that many requests at once touch once.
 const TOUCHED: usize = 10_000;
 
-/// A store on one server. Dropping it ends its connections.
+/// Commits on their way, and those that were not answered, which may be asked for again.
+const UNANSWERED: usize = 10_000;
+
+/// A store on one server or several. Dropping it ends its connections.
 pub struct Redis {
     core: Arc<Core>,
     _tasks: JoinSet<()>,
@@ -55,14 +72,24 @@ struct Core {
     budget: Duration,
     /// How old an entry may be that is served while the server is away; none if none may.
     stale_for: Option<Duration>,
+    /// How many copies a commit is to have before it is answered.
+    wanted: Option<Wanted>,
+    /// When too few copies were last complained of.
+    complained: Mutex<Option<Instant>>,
     clock: Clock,
-    reads: Link,
-    writes: Link,
+    counts: Counts,
+    dialer: Dialer,
+    is_cluster: bool,
+    servers: Servers,
+    /// The number of the last line.
+    lines: AtomicU64,
     feed: Link,
     cache: Cache,
     /// Whether the server is to tell what changes among the sessions that were read.
     tracking: bool,
     touched: quick_cache::sync::Cache<Handle, (Birth, Time)>,
+    /// Commits whose answer nobody has heard yet.
+    unanswered: quick_cache::sync::Cache<CommitId, ()>,
     listener: ArcSwapOption<Listening>,
     /// Revocations that stand and are not in the feed yet.
     owed: Mutex<Vec<Revocation>>,
@@ -71,7 +98,7 @@ struct Core {
 }
 
 impl Redis {
-    /// Dials the server that the configuration names, which may not be there yet: it is dialled until it is.
+    /// Dials the servers that the configuration names, which may not be there yet: they are dialled until they are.
     ///
     /// # Errors
     /// What no later attempt can mend: a URL, a user, a permission, a server too old.
@@ -80,27 +107,36 @@ impl Redis {
         environment: &str,
         bounds: TrailBounds,
         clock: Clock,
+        counts: Counts,
     ) -> Result<Self, Unusable> {
-        let url = config.url.as_ref().ok_or_else(|| Unusable("it is needed for this store".into()))?;
-        let dialer = Dialer::new(url.reveal(), config.connect_timeout.0)?;
-        let core = Arc::new(Core::new(config, environment, bounds, clock));
-        let first = match dialer.dial("writes", 1, None).await {
-            Ok(line) => {
-                check::check(&line, &core, Instant::now() + config.connect_timeout.0).await?;
-                Some(line)
-            }
+        let (ground, url) = Ground::new(config)?;
+        let dialer = Dialer::new(&url, config)?;
+        let core = Arc::new(Core::new(config, environment, dialer, (bounds, clock, counts)));
+        let mut survey = Survey::new(core.clone(), ground);
+        match survey.look().await {
+            Ok(()) => core.check().await?,
             Err(NoLine::Unusable(unusable)) => return Err(unusable),
             Err(NoLine::Unreachable(reason)) => {
-                tracing::warn!(target: "cloakroom::store", reason, "the server cannot be reached yet");
-                None
+                tracing::warn!(target: "cloakroom::store", reason, "the servers cannot be found yet");
+                core.servers.looked(Some(reason));
             }
-        };
-        Ok(Self { _tasks: core.start(&dialer, first), core })
+        }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(survey.go_on());
+        tasks.spawn(core.clone().keep_feed());
+        let paying = core.clone();
+        tasks.spawn(async move { paying.pay().await });
+        Ok(Self { _tasks: tasks, core })
     }
 }
 
 impl Core {
-    fn new(config: &config::Store, environment: &str, bounds: TrailBounds, clock: Clock) -> Self {
+    fn new(
+        config: &config::Store,
+        environment: &str,
+        dialer: Dialer,
+        (bounds, clock, counts): (TrailBounds, Clock, Counts),
+    ) -> Self {
         Self {
             keys: Keys::new(environment),
             scripts: Scripts::new(),
@@ -108,32 +144,76 @@ impl Core {
             // A little less than its callers wait, so that it is this store that says what became of a question.
             budget: config.timeout.0 * 15 / 16,
             stale_for: (config.on_failure == StoreFailure::Stale).then_some(config.stale_for.0),
+            wanted: Wanted::new(&config.durability),
+            complained: Mutex::default(),
             clock,
-            reads: Link::new(),
-            writes: Link::new(),
+            counts,
+            dialer,
+            is_cluster: config.cluster,
+            servers: Servers::new(),
+            lines: AtomicU64::new(0),
             feed: Link::new(),
             cache: Cache::new(&config.cache),
             tracking: config.cache.mode == CacheMode::Tracking,
             touched: quick_cache::sync::Cache::new(TOUCHED),
+            unanswered: quick_cache::sync::Cache::new(UNANSWERED),
             listener: ArcSwapOption::empty(),
             owed: Mutex::default(),
             walk: ArcSwapOption::empty(),
         }
     }
 
-    fn start(self: &Arc<Self>, dialer: &Dialer, mut first: Option<Line>) -> JoinSet<()> {
-        let mut tasks = JoinSet::new();
-        for role in [Role::Reads, Role::Writes, Role::Feed] {
-            let first = if role == Role::Writes { first.take() } else { None };
-            tasks.spawn(self.clone().keep(role, dialer.clone(), first));
-        }
-        let core = self.clone();
-        tasks.spawn(async move { core.pay().await });
-        tasks
+    /// Looks at every primary before the first session is served. One that is away is not waited for.
+    async fn check(&self) -> Result<(), Unusable> {
+        let map = self.servers.map();
+        let looks = map.nodes.iter().map(|node| async {
+            let deadline = Instant::now() + self.dialer.timeout;
+            match self.dialer.dial(&node.address, "check", self.next_number(), None).await {
+                Ok(line) => check::check(&line, self, &map.tag_of(node), deadline).await,
+                Err(NoLine::Unusable(unusable)) => Err(unusable),
+                Err(NoLine::Unreachable(reason)) => {
+                    tracing::warn!(
+                        target: "cloakroom::store", server = %node.address, reason, "the server cannot be reached yet",
+                    );
+                    Ok(())
+                }
+            }
+        });
+        join_all(looks).await.into_iter().collect()
     }
 
     fn deadline(&self) -> Instant {
         Instant::now() + self.budget
+    }
+
+    /// A number that no line had yet.
+    fn next_number(&self) -> u64 {
+        self.lines.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether sessions can be served: those of one primary are enough, for a sidecar that is taken out of service
+    /// serves none at all.
+    async fn reachable(&self) -> Result<(), StoreError> {
+        let deadline = self.deadline();
+        self.feed.proven(deadline).await?;
+        let map = self.servers.map();
+        if map.nodes.iter().any(|node| node.is_open()) {
+            return Ok(());
+        }
+        let node = self.servers.find(|| slot::Slot::of(&self.keys.feed()))?;
+        node.reads.line(deadline).await?;
+        node.writes.line(deadline).await.map(drop)
+    }
+
+    /// What is not as it should be though sessions are served.
+    fn remark(&self) -> Option<String> {
+        let map = self.servers.map();
+        let away: Vec<_> = map.nodes.iter().filter(|node| !node.is_open()).map(|n| n.address.to_string()).collect();
+        if !away.is_empty() {
+            return Some(format!("there is no connection to {}", away.join(", ")));
+        }
+        let word = map.nodes.iter().find_map(|node| node.reads.untold())?;
+        Some(format!("the server refuses CLIENT TRACKING ({word}): sessions are read anew every second"))
     }
 }
 
@@ -143,9 +223,18 @@ impl Store for Redis {
     }
 
     fn commit(&self, commit: Commit) -> Reply<'_, Outcome> {
+        let (id, unanswered) = (commit.id, &self.core.unanswered);
+        let again = unanswered.get(&id).is_some();
+        unanswered.insert(id, ());
         // On a task of its own, so that a caller who leaves does not cut it off between its steps.
-        let task = tokio::spawn(self.core.clone().commit(commit));
-        Box::pin(async { task.await.unwrap_or(Err(StoreError::Closed)) })
+        let task = tokio::spawn(self.core.clone().commit(commit, again));
+        Box::pin(async move {
+            let answer = task.await.unwrap_or(Err(StoreError::Closed));
+            if answer != Err(StoreError::Unknown) {
+                unanswered.remove(&id);
+            }
+            answer
+        })
     }
 
     fn touch(&self, handle: Handle, birth: Birth, now: Time) -> Reply<'_, bool> {
@@ -180,11 +269,10 @@ impl Store for Redis {
     }
 
     fn reachable(&self) -> Reply<'_, ()> {
-        Box::pin(async {
-            let deadline = self.core.deadline();
-            self.core.feed.proven(deadline).await?;
-            self.core.reads.line(deadline).await?;
-            self.core.writes.line(deadline).await.map(drop)
-        })
+        Box::pin(self.core.reachable())
+    }
+
+    fn remark(&self) -> Option<String> {
+        self.core.remark()
     }
 }

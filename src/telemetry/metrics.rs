@@ -34,6 +34,8 @@ pub struct Figures {
     pub rotations_ignored: Counter,
     pub active_requests: Gauge,
     pub active_streams: Gauge<i64>,
+    pub store_damaged: Counter,
+    pub store_unreplicated: Counter,
     pub audit_records: Counter,
     pub audit_dropped: Family<SinkName, Counter>,
     pub config_reloads: Family<Reloads, Counter>,
@@ -166,6 +168,8 @@ impl Metrics {
             rotations_ignored: Counter::default(),
             active_requests: Gauge::default(),
             active_streams: Gauge::default(),
+            store_damaged: Counter::default(),
+            store_unreplicated: Counter::default(),
             audit_records: Counter::default(),
             audit_dropped: Family::default(),
             config_reloads: Family::default(),
@@ -230,6 +234,16 @@ impl Figures {
         );
         r.register("active_requests", "Exchanges in flight", self.active_requests.clone());
         r.register("active_streams", "Exchanges whose response is being passed on", self.active_streams.clone());
+        r.register(
+            "store_damaged",
+            "Keys of the store under which something else stood than a session",
+            self.store_damaged.clone(),
+        );
+        r.register(
+            "store_unreplicated",
+            "Changes that fewer replicas had in time than store.durability asks for",
+            self.store_unreplicated.clone(),
+        );
         r.register("audit_records", "Audit records that were committed", self.audit_records.clone());
         r.register("audit_dropped", "Copies of audit records that a sink lost", self.audit_dropped.clone());
         r.register("config_reloads", "New configurations, by what became of them", self.config_reloads.clone());

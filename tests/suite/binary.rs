@@ -78,6 +78,15 @@ impl Binary {
         self.child.wait().expect("its end").code()
     }
 
+    /// Has it stand still, and go on.
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
     /// Ends it without a warning (SIGKILL).
     pub fn kill(mut self) {
         self.child.kill().expect("a kill");

@@ -11,10 +11,10 @@ use crate::binary::Binary;
 
 const KILLS: usize = 50;
 const WRITERS: usize = 6;
-const TOKEN: &str = "a-token-for-the-admin-api";
+pub const TOKEN: &str = "a-token-for-the-admin-api";
 
 /// Answers every request with the write-back that its query names, percent-encoding not needed.
-fn echo() -> SocketAddr {
+pub fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -45,17 +45,17 @@ fn answer(mut stream: TcpStream) {
 }
 
 /// A client that keeps its connection; an error is the end of the server.
-struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<TcpStream>);
 
 impl Client {
-    fn connect(address: SocketAddr) -> std::io::Result<Self> {
+    pub fn connect(address: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         Ok(Self(BufReader::new(stream)))
     }
 
-    fn ask(&mut self, method: &str, target: &str, token: &str, body: &str) -> std::io::Result<(u16, Vec<u8>)> {
+    pub fn ask(&mut self, method: &str, target: &str, token: &str, body: &str) -> std::io::Result<(u16, Vec<u8>)> {
         let request = format!(
             "{method} {target} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
@@ -84,7 +84,7 @@ impl Client {
     }
 }
 
-fn admin(binary: &Binary, method: &str, target: &str, body: &str) -> Json {
+pub fn admin(binary: &Binary, method: &str, target: &str, body: &str) -> Json {
     let mut client = Client::connect(binary.admin).unwrap();
     let (code, body) = client.ask(method, target, TOKEN, body).unwrap();
     assert!(code < 300, "{method} {target}: {code} {}", String::from_utf8_lossy(&body));

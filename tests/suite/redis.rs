@@ -2,18 +2,25 @@
 //! or the way to it fails.
 
 mod cache;
+mod cluster;
+mod example;
 mod fault;
+mod fleet;
 mod layout;
+mod refusal;
 mod relay;
+mod replicas;
+mod sentinel;
 mod sidecar;
 mod start;
+mod tls;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cloakroom::clock::Clock;
 use cloakroom::config::{self, CacheMode, Period};
-use cloakroom::store::{Listener, Redis, Revocation};
+use cloakroom::store::{Counts, Listener, Redis, Revocation};
 
 use crate::redis_server::{Server, environment};
 use crate::store::fixture::{Home, bounds, redis_config};
@@ -34,7 +41,7 @@ async fn hasty_home(url: &str) -> Home {
 
 async fn home_with(config: config::Store, environment: &str) -> Home {
     let clock = Clock::system();
-    let store = Redis::open(&config, environment, bounds(), clock.clone()).await.unwrap();
+    let store = Redis::open(&config, environment, bounds(), clock.clone(), Counts::default()).await.unwrap();
     Home::of(Arc::new(store), clock)
 }
 

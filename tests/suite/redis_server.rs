@@ -1,5 +1,9 @@
 //! A real Redis server of the test's own: on a free port, in a folder of its own, gone with its last user.
 
+mod cluster;
+mod sentinel;
+mod tls;
+
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +12,10 @@ use std::time::{Duration, Instant};
 
 use redis::{Connection, FromRedisValue};
 use tempfile::TempDir;
+
+pub use cluster::Cluster;
+pub use sentinel::Watched;
+pub use tls::Certificates;
 
 /// How long a server may take to start, or anything to come about.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -69,9 +77,13 @@ impl Server {
 
     /// Starts it again, on the same port and with what it has kept.
     pub fn revive(&self) {
-        let mut child = self.child.lock().unwrap();
-        *child = spawn(self.port, &self.folder, &self.options);
-        assert!(answers(self.port, &mut child));
+        self.begin_to_revive();
+        assert!(answers(self.port, &mut self.child.lock().unwrap()));
+    }
+
+    /// The same, and does not wait until it answers.
+    pub fn begin_to_revive(&self) {
+        *self.child.lock().unwrap() = spawn(self.port, &self.folder, &self.options);
     }
 
     /// Has it stand still; connections stay open, and nothing is answered.
@@ -97,7 +109,7 @@ impl Drop for Server {
     }
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -168,6 +180,13 @@ impl Raw {
             command.arg(word);
         });
         command.query(&mut self.0).unwrap()
+    }
+
+    /// The same where a refusal is an answer too.
+    pub fn try_say<T: FromRedisValue>(&mut self, line: &str) -> redis::RedisResult<T> {
+        let mut command = redis::Cmd::new();
+        command.arg(line.split_whitespace().collect::<Vec<_>>());
+        command.query(&mut self.0)
     }
 
     /// How often a command was called so far.

@@ -122,3 +122,7 @@ mod embedded {
 mod redis {
     contract!(super::Home::redis().await);
 }
+
+mod redis_cluster {
+    contract!(super::Home::cluster().await);
+}

@@ -58,7 +58,7 @@ fn everything_is_reported_at_once_and_in_the_order_of_the_lines() {
 listeners:
   - address: ‸nowhere
     limits: { head: ‸3kb, ‸head: 4KiB }
-store: { ‸cluster: true }
+store: { ‸clustr: true }
 admin: { token: ‸secret-in-clear }
 session:
   schema: { version: 1, fields: { a: { type: ‸strin } } }
@@ -76,7 +76,7 @@ routes:
             "this is not an address to listen on",
             "a size is a whole number with B, KiB, MiB or GiB behind it, such as 4KiB",
             "`head` is given twice",
-            "`cluster` is not supported yet",
+            "unknown key `clustr`",
             "a secret is written out here",
             "`strin` is not one of `string`, `integer`, `decimal`, `boolean`, `list`",
             "this is not a name",

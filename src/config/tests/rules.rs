@@ -286,7 +286,7 @@ fn a_shared_store_needs_a_server_and_keys_that_all_have() {
     line(&format!("{KEYS}\nstore: {{ kind: ‸redis }}"), "this store needs a server");
     line("store: { kind: ‸redis, url: \"redis://redis\" }", "sidecars that share a store need the same keys");
     line("store: { url: ‸\"redis://redis\" }", "only the store `redis` has a server");
-    for url in ["redis", "http://redis", "redis://", "redis://redis:x", "redis://redis/first", "redis://a b"] {
+    for url in ["redis", "http://redis", "redis://", "redis://redis:x", "redis://redis/first", "redis+sentinel://a"] {
         line(&redis(&format!("url: ‸\"{url}\"")), "this is no URL of a Redis server");
     }
     line(&redis("url: \"redis://redis\", cache: { sessions: ‸0 }"), "zero would let nothing through");
@@ -294,11 +294,41 @@ fn a_shared_store_needs_a_server_and_keys_that_all_have() {
     let nothing = "url: \"redis://redis\", cache: { mode: off }, on_failure: ‸stale";
     line(&redis(nothing), "without a cache there is nothing to serve");
     accepted(&redis("url: \"redis://redis\", on_failure: stale, stale_for: 1m"));
-    for url in ["redis://redis", "redis://10.0.0.1:6379/3", "redis://[::1]:6379", "redis://u:${env:TOKEN}@redis/0"] {
+    for url in
+        ["redis://10.0.0.1:6379/3", "rediss://[::1]", "redis://u:${env:TOKEN}@redis/0", "rediss+sentinel://a,b:1/c"]
+    {
         accepted(&redis(&format!("url: \"{url}\", cache: {{ sessions: 5, mode: ttl }}")));
     }
     let config = sound(&format!("{SOUND}{}\n", redis("url: \"redis://u:${env:TOKEN}@redis/0\"")));
     assert_eq!(config.store.url.unwrap().reveal(), format!("redis://u:{TOKEN}@redis/0"));
+}
+
+#[test]
+fn several_servers_are_a_cluster_or_sentinels_of_one_service() {
+    const KEYS: &str = "keyring: { path: keys/keyring.json }";
+    let redis = |rest: &str| format!("{KEYS}\nstore: {{ kind: redis, {rest} }}");
+    line(&redis("urls: [\"redis://a\", ‸\"redis://b\"]"), "these are several servers");
+    line(
+        &redis("cluster: true, urls: [\"redis://a\", ‸\"rediss://b\"]"),
+        "this and the first URL differ in more than host and port",
+    );
+    line(
+        &redis("urls: [\"redis+sentinel://a/x\", ‸\"redis+sentinel://b/y\"]"),
+        "this and the first URL differ in more than host and port",
+    );
+    line(&redis("cluster: true, urls: [‸\"redis://a/1\"]"), "a cluster has one database, and no sentinels");
+    line(&redis("cluster: true, url: ‸\"redis+sentinel://a/x\""), "a cluster has one database, and no sentinels");
+    line(&redis("url: \"redis://a\", ca: ‸ca.crt"), "without TLS nothing is certified; rediss:// speaks it");
+    line(
+        &redis("url: \"redis://a\", durability: { wait_replicas: 1, timeout: ‸1s }"),
+        "this is to be less than store.timeout, of which it is a part",
+    );
+    for (key, value) in [("cluster", "true"), ("ca", "ca.crt"), ("durability", "{ wait_replicas: 1 }")] {
+        line(&format!("store: {{ {key}: ‸{value} }}"), "only the store `redis` has servers to which this applies");
+    }
+    accepted(&redis("cluster: true, urls: [\"rediss://a\", \"rediss://b:7000\"], ca: ca.crt"));
+    accepted(&redis("urls: [\"redis+sentinel://a/x\", \"redis+sentinel://b:1/x\"]"));
+    accepted(&redis("url: \"redis://a\", durability: { wait_replicas: 1 }"));
 }
 
 #[test]

@@ -5,10 +5,6 @@ const ROUTE: &str = "name: a, upstream: \"http://127.0.0.1:9000\"";
 #[test]
 fn what_is_not_supported_yet_is_refused_at_its_key() {
     for (line, message) in [
-        ("store: { ‸urls: [a] }", "`urls` is not supported yet"),
-        ("store: { ‸cluster: true }", "`cluster` is not supported yet"),
-        ("store: { ‸ca: /tls/ca.crt }", "`ca` is not supported yet"),
-        ("store: { durability: { ‸wait_replicas: 1 } }", "`wait_replicas` is not supported yet"),
         ("tracing: { ‸otlp: \"http://collector:4317\" }", "`otlp` is not supported yet"),
         ("tracing: { ‸sample: 1.0 }", "`sample` is not supported yet"),
     ] {
@@ -19,13 +15,9 @@ fn what_is_not_supported_yet_is_refused_at_its_key() {
 #[test]
 fn what_is_not_supported_yet_is_refused_at_its_value() {
     const UNIX: &str = "Unix sockets are not supported yet";
-    const ONE_SERVER: &str = "stores other than one server at `redis://` are not supported yet";
-    for (line, message) in [
-        ("admin: { address: ‸unix:/run/admin.sock }", UNIX),
-        ("status: { address: \"‸unix:/run/status.sock\" }", UNIX),
-        ("store: { url: \"‸rediss://redis\" }", ONE_SERVER),
-        ("store: { url: \"‸redis+sentinel://redis:26379/cloakroom\" }", ONE_SERVER),
-    ] {
+    for (line, message) in
+        [("admin: { address: ‸unix:/run/admin.sock }", UNIX), ("status: { address: \"‸unix:/run/status.sock\" }", UNIX)]
+    {
         reported(&format!("{SOUND}{line}\n").replace("\"‸", "‸\""), &[message]);
     }
 }
@@ -64,13 +56,10 @@ routes: [{{ {ROUTE}, upstream_tls: null, forward_credential: false, rate_limits:
 fn unknown_keys_beside_what_is_not_supported_are_unknown() {
     let help = helped(&format!("{SOUND}tracing: {{ ‸sampel: 0.5 }}\n"), "unknown key `sampel`");
     assert_eq!(help, "did you mean `sample`?");
-    reported(&format!("{SOUND}store: {{ durability: {{ ‸size: 1 }} }}\n"), &["unknown key `size`"]);
 }
 
 #[test]
 fn the_published_schema_has_none_of_it() {
     let schema = json_schema().to_string();
-    for key in ["tracing", "cluster", "durability"] {
-        assert!(!schema.contains(&format!("\"{key}\"")), "{key}");
-    }
+    assert!(!schema.contains("\"tracing\""));
 }

@@ -56,7 +56,7 @@ pub(super) fn is_localhost(name: &str) -> bool {
 }
 
 /// A host's name as DNS has it, or an IPv4 address; without a port.
-pub(super) fn is_host(text: &str) -> bool {
+pub fn is_host(text: &str) -> bool {
     let letters = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     let label = |l: &str| !l.is_empty() && l.len() <= 63 && !l.starts_with('-') && l.bytes().all(letters);
     let numeric = text.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));

@@ -1,5 +1,5 @@
-use super::{above_zero, some, url};
-use crate::config::{CacheMode, Config, Lifetime, Limits, Period, Problems, StoreFailure, StoreKind};
+use super::{above_zero, some};
+use crate::config::{CacheMode, Config, Lifetime, Limits, Period, Problems, ServerUrl, Store, StoreFailure, StoreKind};
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
     store(config, problems);
@@ -14,19 +14,9 @@ fn store(config: &Config, problems: &mut Problems) {
     let periods = [("timeout", store.timeout), ("connect_timeout", store.connect_timeout)];
     above_zero("/store", periods, problems);
     some("/store/cache", [("sessions", store.cache.sessions.into())], problems);
-    match (store.kind, &store.url) {
-        (StoreKind::Redis, None) => {
-            let help = "store.url names it: redis://USER:${env:NAME}@HOST:6379/0";
-            problems.error_with_help("/store/kind", "this store needs a server", help);
-        }
-        (StoreKind::Redis, Some(address)) if !url::is_redis(address.reveal()) => {
-            let help = "write redis://USER:${env:NAME}@HOST:6379/0";
-            problems.error_with_help("/store/url", "this is no URL of a Redis server", help);
-        }
-        (StoreKind::Embedded | StoreKind::Memory, Some(_)) => {
-            problems.error("/store/url", "only the store `redis` has a server");
-        }
-        _ => {}
+    servers(store, problems);
+    if store.durability.wait_replicas > 0 && store.durability.timeout >= store.timeout {
+        problems.error("/store/durability/timeout", "this is to be less than store.timeout, of which it is a part");
     }
     if store.on_failure == StoreFailure::Stale && store.cache.mode == CacheMode::Off {
         problems.error("/store/on_failure", "without a cache there is nothing to serve");
@@ -34,6 +24,52 @@ fn store(config: &Config, problems: &mut Problems) {
     if store.kind == StoreKind::Redis && config.keyring.path.is_none() {
         let help = "keyring.path names the file that all of them have";
         problems.error_with_help("/store/kind", "sidecars that share a store need the same keys", help);
+    }
+}
+
+/// One server, one service of sentinels, or one cluster.
+fn servers(store: &Store, problems: &mut Problems) {
+    let mut first: Option<ServerUrl> = None;
+    let said =
+        [("cluster", store.cluster), ("ca", store.ca.is_some()), ("durability", store.durability.wait_replicas > 0)];
+    for (key, _) in said.into_iter().filter(|(_, is_said)| *is_said && store.kind != StoreKind::Redis) {
+        problems.error(format!("/store/{key}"), "only the store `redis` has servers to which this applies");
+    }
+    for (path, url) in store.server_urls() {
+        if store.kind != StoreKind::Redis {
+            problems.error(path, "only the store `redis` has a server");
+            continue;
+        }
+        let Some(url) = ServerUrl::parse(url.reveal()) else {
+            let help =
+                "write redis://USER:${env:NAME}@HOST:6379/0, rediss:// over TLS, or redis+sentinel://HOST/SERVICE";
+            problems.error_with_help(path, "this is no URL of a Redis server", help);
+            continue;
+        };
+        if store.cluster && (url.service.is_some() || url.database != 0) {
+            problems.error(&*path, "a cluster has one database, and no sentinels");
+        }
+        if store.ca.is_some() && !url.tls && first.is_none() {
+            problems.error("/store/ca", "without TLS nothing is certified; rediss:// speaks it");
+        }
+        match &first {
+            Some(first) if !first.agrees_with(&url) => {
+                problems.error(path, "this and the first URL differ in more than host and port");
+            }
+            Some(_) if !store.cluster && url.service.is_none() => {
+                problems.error_with_help(
+                    path,
+                    "these are several servers",
+                    "store.cluster says that they are a cluster",
+                );
+            }
+            Some(_) => {}
+            None => first = Some(url),
+        }
+    }
+    if store.kind == StoreKind::Redis && store.server_urls().next().is_none() {
+        let help = "store.url names it: redis://USER:${env:NAME}@HOST:6379/0";
+        problems.error_with_help("/store/kind", "this store needs a server", help);
     }
 }
 

@@ -46,14 +46,6 @@ pub(in crate::config) fn is_server(text: &str) -> bool {
     visible && authority.is_some_and(|authority| secure || authority.is_loopback())
 }
 
-/// `redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]`.
-pub(super) fn is_redis(text: &str) -> bool {
-    let Some(rest) = text.strip_prefix("redis://") else { return false };
-    let (_, server) = rest.rsplit_once('@').unwrap_or(("", rest));
-    let (authority, database) = server.split_once('/').unwrap_or((server, ""));
-    Authority::parse(authority).is_some() && database.bytes().all(|b| b.is_ascii_digit())
-}
-
 struct Authority<'t> {
     host: &'t str,
 }

@@ -22,6 +22,8 @@ pub(super) struct Kept {
     pub entry: Arc<Entry>,
     /// The number of the line: what is told on another says nothing of it.
     pub line: u64,
+    /// Whether the server tells on that line when the entry changes.
+    pub told: bool,
     pub asked_at: Instant,
 }
 
@@ -79,24 +81,20 @@ impl Cache {
     }
 
     fn is_valid(&self, kept: &Kept, link: &Link) -> bool {
-        self.is_current(kept, link) && (self.mode != CacheMode::Tracking || link.is_proven())
+        self.is_current(kept, link) && (!kept.told || link.is_proven())
     }
 
     /// Nothing better can be had while no line is open.
     fn is_current(&self, kept: &Kept, link: &Link) -> bool {
         let age = kept.asked_at.elapsed();
-        match self.mode {
-            CacheMode::Tracking => [0, kept.line].contains(&link.open_line()) && age < OLDEST,
-            CacheMode::Ttl => age < OLDEST_UNTOLD,
-            CacheMode::Off => false,
-        }
+        if kept.told { [0, kept.line].contains(&link.open_line()) && age < OLDEST } else { age < OLDEST_UNTOLD }
     }
 
     /// What is at hand while the server is away, if it was right no longer ago than that.
-    pub fn stale(&self, handle: Handle, link: &Link, most: Duration) -> Option<Arc<Entry>> {
+    pub fn stale(&self, handle: Handle, link: Option<&Link>, most: Duration) -> Option<Arc<Entry>> {
         let kept = self.entries.get(&handle)?;
-        let told = self.mode == CacheMode::Tracking;
-        let right_at = link.last_proven(kept.line).filter(|_| told).unwrap_or(kept.asked_at).max(kept.asked_at);
+        let proven = link.filter(|_| kept.told).and_then(|link| link.last_proven(kept.line));
+        let right_at = proven.unwrap_or(kept.asked_at).max(kept.asked_at);
         (right_at.elapsed() <= most).then_some(kept.entry)
     }
 

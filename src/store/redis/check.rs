@@ -4,29 +4,33 @@ use redis::{Cmd, Value};
 use tokio::time::Instant;
 
 use super::Core;
-use super::dial::Unusable;
-use super::layout::Keys;
+use super::dial::{Unusable, hello, is_in_cluster};
 use super::link::{Failure, Line};
-use super::script::Scripts;
 
 /// Tries every command that will be needed, and warns of settings under which sessions can be lost.
 ///
 /// # Errors
-/// The user may not do what is needed, named by its first command.
-pub(super) async fn check(line: &Line, core: &Core, deadline: Instant) -> Result<(), Unusable> {
-    permissions(line, &core.keys, &core.scripts, deadline).await?;
-    if core.tracking {
-        tracking(line, deadline).await?;
-    }
+/// The user may not do what is needed, named by its first command, or the server is of another kind.
+pub(super) async fn check(line: &Line, core: &Core, tag: &str, deadline: Instant) -> Result<(), Unusable> {
+    kind(line, core, deadline).await?;
+    permissions(line, core, tag, deadline).await?;
     eviction(line, deadline).await;
     persistence(line, deadline).await;
     Ok(())
 }
 
-async fn permissions(line: &Line, keys: &Keys, scripts: &Scripts, deadline: Instant) -> Result<(), Unusable> {
-    let probes = keys.probes();
+async fn kind(line: &Line, core: &Core, deadline: Instant) -> Result<(), Unusable> {
+    let is_in_cluster = line.ask(&hello(), deadline).await.is_ok_and(|answer| is_in_cluster(&answer));
+    if is_in_cluster && !core.is_cluster {
+        return Err(Unusable::new("store.cluster", "the server is part of a cluster, which this has to say"));
+    }
+    Ok(())
+}
+
+async fn permissions(line: &Line, core: &Core, tag: &str, deadline: Instant) -> Result<(), Unusable> {
+    let probes = core.keys.probes(tag);
     let [hash, stream, sorted, feed] = &probes;
-    let pattern = keys.every_session();
+    let pattern = core.keys.every_session();
     let plain: [&[&str]; 7] = [
         &["HGETALL", hash],
         &["HMGET", hash, "probe"],
@@ -36,34 +40,28 @@ async fn permissions(line: &Line, keys: &Keys, scripts: &Scripts, deadline: Inst
         &["ZREM", sorted, "probe"],
         &["SCAN", "0", "MATCH", &pattern, "COUNT", "1"],
     ];
-    for words in plain {
-        if let Err(Failure::Refused(error)) = line.ask(&command(words), deadline).await
-            && error.code() == Some("NOPERM")
-        {
-            return Err(forbidden(words.first().copied().unwrap_or_default()));
-        }
+    let replicas: Option<&[&str]> = core.wanted.map(|_| &["WAIT", "0", "1"][..]);
+    for words in plain.into_iter().chain(replicas) {
+        missing(line.ask(&command(words), deadline).await, words.first().copied().unwrap_or_default())?;
     }
-    let call = scripts.probe.call(&[hash, stream, sorted, feed], &[]);
-    match line.ask(&call.by_text, deadline).await {
-        Ok(refused) => match redis::from_redis_value::<Vec<String>>(refused).unwrap_or_default().first() {
-            Some(first) => Err(forbidden(first)),
-            None => Ok(()),
-        },
-        Err(Failure::Refused(error)) if error.code() == Some("NOPERM") => Err(forbidden("EVAL and EVALSHA")),
-        // Whatever else is the matter is found out, and told, by what comes.
-        Err(_) => Ok(()),
+    let call = core.scripts.probe.call(&[hash, stream, sorted, feed], &[]);
+    let refused = missing(line.ask(&call.command(true, false), deadline).await, "EVAL and EVALSHA")?;
+    match refused.and_then(|refused| redis::from_redis_value::<Vec<String>>(refused).ok()?.into_iter().next()) {
+        Some(first) => Err(forbidden(&first)),
+        None => Ok(()),
     }
 }
 
-/// Nothing was read on this line, so that there is nothing to be told of in between.
-async fn tracking(line: &Line, deadline: Instant) -> Result<(), Unusable> {
-    for wanted in ["ON", "OFF"] {
-        match line.ask(&command(&["CLIENT", "TRACKING", wanted]), deadline).await {
-            Err(Failure::Refused(error)) if error.code() == Some("NOPERM") => return Err(forbidden("CLIENT TRACKING")),
-            _ => {}
+/// Whatever else is the matter is found out, and told, by what comes.
+fn missing(answer: Result<Value, Failure>, what: &str) -> Result<Option<Value>, Unusable> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(Failure::Refused(error)) if error.code() == Some("NOPERM") => Err(forbidden(what)),
+        Err(Failure::Refused(error)) if error.detail().is_some_and(|detail| detail.contains("unknown command")) => {
+            Err(Unusable::server(format!("the server does not know {what}")))
         }
+        Err(_) => Ok(None),
     }
-    Ok(())
 }
 
 fn command(words: &[&str]) -> Cmd {
@@ -73,7 +71,7 @@ fn command(words: &[&str]) -> Cmd {
 }
 
 fn forbidden(what: &str) -> Unusable {
-    Unusable(format!("this user lacks the permission for {what}"))
+    Unusable::server(format!("this user lacks the permission for {what}"))
 }
 
 async fn eviction(line: &Line, deadline: Instant) {

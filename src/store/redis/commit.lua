@@ -1,9 +1,11 @@
 -- Decides one commit and writes it with its audit record, all or nothing: the rules of `store::apply`, in order.
 --
--- KEYS: the session's hash, its trail, what outlives a session that came after a revocation. ARGV: the commit as JSON.
+-- KEYS: the session's hash, its trail. ARGV: the commit as JSON, and the key of what outlives a session that came after a
+-- revocation: in the same slot, but mostly not there, and while a slot moves a cluster refuses scripts with such keys;
+-- `again` after them, where the same may have been asked before.
 -- Time is the caller's, never the server's.
 -- Numbers are doubles here, exact for every time and count there will be; what is only kept stays text.
-local session, trail, past = KEYS[1], KEYS[2], KEYS[3]
+local session, trail, past = KEYS[1], KEYS[2], ARGV[2]
 local c = cjson.decode(ARGV[1])
 
 local flat = redis.call('HGETALL', session)
@@ -57,6 +59,17 @@ local user = living and h['@user'] or ''
 if living or revoked then
   for id, revision, seq in string.gmatch(h['@recent'] or '', '(%S+):(%d+):(%d+)') do
     if id == c.id then return {'again', revision, seq, h['@birth'], user, user, h['@ends_at'] or ''} end
+  end
+end
+-- One whose answer was lost may be further back than the session remembers: many others may have come since.
+if ARGV[3] == 'again' then
+  local id = '"commit":"' .. c.id .. '"'
+  for _, entry in ipairs(redis.call('XREVRANGE', trail, '+', '-', 'COUNT', c.look_back)) do
+    local record = entry[2][2]
+    if string.find(record, id, 1, true) then
+      local seq, revision = string.match(record, '"seq":(%d+),"revision":(%d+)}$')
+      if seq then return {'again', revision, seq, h['@birth'] or '', user, user, h['@ends_at'] or ''} end
+    end
   end
 end
 

@@ -1,17 +1,23 @@
-//! Dialling the server, and what a new connection is told before it is used.
+//! Dialling a server, and what a new connection is told before it is used.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::io::tcp::TcpSettings;
+use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisError,
-    Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
+    RedisResult, Value,
 };
-use tokio::time::{Instant, timeout};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::link::{Line, said};
+use super::link::{Failure, Line, said};
+use super::tls::{self, Distrust};
+use crate::config::{self, ServerAddress, ServerUrl};
 
 /// When the system looks whether a silent peer is still there, how often, and when it gives one up.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -21,20 +27,39 @@ const USER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Commands that may wait to be written to a connection.
 const QUEUE: usize = 1024;
 
+const SILENT: &str = "it does not answer";
+
 /// What the server tells without being asked.
 pub(super) enum Told {
     /// These keys have changed.
     Changed(Vec<Vec<u8>>),
     /// Any key may have.
     ChangedAll,
+    /// Something was published.
+    News,
 }
 
 pub(super) type Ear = Arc<dyn Fn(Told) + Send + Sync>;
 
 /// What no later attempt can mend; one sentence about the server or the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("store.url: {0}")]
-pub struct Unusable(pub(super) String);
+#[error("{key}: {reason}")]
+pub struct Unusable {
+    key: &'static str,
+    reason: String,
+}
+
+impl Unusable {
+    /// About what stands under a key of the configuration.
+    pub(super) fn new(key: &'static str, reason: impl Into<String>) -> Self {
+        Self { key, reason: reason.into() }
+    }
+
+    /// About a server.
+    pub(super) fn server(reason: impl Into<String>) -> Self {
+        Self::new("store.url", reason)
+    }
+}
 
 /// Why there is no connection.
 pub(super) enum NoLine {
@@ -47,55 +72,76 @@ pub(super) enum NoLine {
 impl NoLine {
     pub fn reason(self) -> String {
         match self {
-            Self::Unreachable(reason) | Self::Unusable(Unusable(reason)) => reason,
+            Self::Unreachable(reason) | Self::Unusable(Unusable { reason, .. }) => reason,
         }
     }
 }
 
-/// Dials one server.
+/// Dials servers, all by the same name and password.
 #[derive(Clone)]
 pub(super) struct Dialer {
-    client: Client,
-    timeout: Duration,
+    settings: RedisConnectionInfo,
+    tls: Option<TlsConnector>,
+    pub timeout: Duration,
 }
 
 impl Dialer {
-    pub fn new(url: &str, timeout: Duration) -> Result<Self, Unusable> {
-        // The library's words may quote the URL, password and all.
-        let unreadable = |_| Unusable("this is not a URL of a Redis server".into());
-        let info = url.into_connection_info().map_err(unreadable)?;
-        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-        let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL);
-        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(USER_TIMEOUT);
-        let info = info.set_redis_settings(settings).set_tcp_settings(tcp);
-        Ok(Self { client: Client::open(info).map_err(unreadable)?, timeout })
+    pub fn new(url: &ServerUrl, config: &config::Store) -> Result<Self, Unusable> {
+        let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_db(url.database);
+        if let Some(user) = &url.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = &url.password {
+            settings = settings.set_password(password.reveal());
+        }
+        let tls = match url.tls {
+            true => Some(tls::connector(config.ca.as_deref()).map_err(|reason| Unusable::new("store.ca", reason))?),
+            false => None,
+        };
+        Ok(Self { settings, tls, timeout: config.connect_timeout.0 })
+    }
+
+    /// The same for servers without databases, with or without the password.
+    pub fn plain(&self, with_password: bool) -> Self {
+        let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
+        if let Some(password) = self.settings.password().filter(|_| with_password) {
+            settings = settings.set_password(password);
+            settings = self.settings.username().map_or(settings.clone(), |user| settings.set_username(user));
+        }
+        Self { settings, ..self.clone() }
     }
 
     /// A connection that has answered, under a name that the server's list of clients shows.
     ///
-    /// With an ear, the server tells what changes among the keys that are read on it.
-    pub async fn dial(&self, name: &str, number: u64, ear: Option<Ear>) -> Result<Line, NoLine> {
+    /// With an ear, the server tells what changes among the keys that are read on it, where it can.
+    pub async fn dial(
+        &self,
+        address: &ServerAddress,
+        name: &str,
+        number: u64,
+        ear: Option<Ear>,
+    ) -> Result<Line, NoLine> {
         let tracked = ear.is_some();
-        let (connection, broken) = self.connect(ear).await?;
-        let line = Line::new(connection, number, broken);
+        let mut line = self.connect(address, number, ear).await?;
         let deadline = Instant::now() + self.timeout;
         let mut set_name = redis::cmd("CLIENT");
         set_name.arg("SETNAME").arg(format!("cloakroom-{name}"));
         // A name is a courtesy, and may be forbidden.
         let _ = line.ask(&set_name, deadline).await;
-        let mut first = redis::cmd("CLIENT");
-        first.arg("TRACKING").arg("ON");
-        let commands = tracked.then_some(first).into_iter().chain([redis::cmd("PING")]);
-        for command in commands {
-            line.ask(&command, deadline).await.map_err(refused)?;
+        if tracked {
+            line.untold = track(&line, deadline).await?;
+        }
+        // Refused where the server is there and not ready yet.
+        line.ask(&redis::cmd("PING"), deadline).await.map_err(refused)?;
+        let answer = line.ask(&hello(), deadline).await.map_err(refused)?;
+        if !is_primary(&answer) {
+            return Err(NoLine::Unreachable("it is a replica, and takes no writes".into()));
         }
         Ok(line)
     }
 
-    async fn connect(
-        &self,
-        ear: Option<Ear>,
-    ) -> Result<(redis::aio::MultiplexedConnection, CancellationToken), NoLine> {
+    /// A connection that has taken the password.
+    pub async fn connect(&self, address: &ServerAddress, number: u64, ear: Option<Ear>) -> Result<Line, NoLine> {
         let broken = CancellationToken::new();
         let ended = broken.clone();
         let config = AsyncConnectionConfig::new()
@@ -107,13 +153,75 @@ impl Dialer {
                 hear(push, ear.as_ref(), &ended);
                 Ok::<(), redis::aio::SendError>(())
             });
-        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
-        match timeout(self.timeout, connecting).await {
-            Ok(Ok(connection)) => Ok((connection, broken)),
-            Ok(Err(error)) => Err(no_line(&error)),
-            Err(_) => Err(NoLine::Unreachable("it does not answer".into())),
-        }
+        let (connection, driver) = self.open(address, config).await?;
+        Ok(Line::new(connection, driver, number, broken))
     }
+
+    async fn open(
+        &self,
+        address: &ServerAddress,
+        config: AsyncConnectionConfig,
+    ) -> Result<(MultiplexedConnection, JoinSet<()>), NoLine> {
+        let deadline = Instant::now() + self.timeout;
+        let stream = timely(deadline, TcpStream::connect((address.host.as_str(), address.port)), SILENT).await?;
+        let stream = stream.and_then(|stream| tune(&stream).map(|()| stream)).map_err(|error| io(&error))?;
+        let Some(tls) = &self.tls else {
+            let made = MultiplexedConnection::new_with_config(&self.settings, stream, config);
+            return driven(timely(deadline, made, SILENT).await?);
+        };
+        let nameless = |_| NoLine::Unusable(Unusable::server("no certificate can be for such a host"));
+        let name = ServerName::try_from(address.host.clone()).map_err(nameless)?;
+        let shaken = timely(deadline, tls.connect(name, stream), "it does not answer in TLS; redis:// is without");
+        let stream = shaken.await?.map_err(|error| io(&error))?;
+        let made = MultiplexedConnection::new_with_config(&self.settings, stream, config);
+        driven(timely(deadline, made, SILENT).await?)
+    }
+}
+
+async fn timely<T>(deadline: Instant, step: impl Future<Output = T>, otherwise: &str) -> Result<T, NoLine> {
+    timeout_at(deadline, step).await.map_err(|_| NoLine::Unreachable(otherwise.into()))
+}
+
+/// Whoever drops the set ends the connection.
+fn driven<D: Future<Output = ()> + Send + 'static>(
+    made: RedisResult<(MultiplexedConnection, D)>,
+) -> Result<(MultiplexedConnection, JoinSet<()>), NoLine> {
+    let (connection, driver) = made.map_err(|error| no_line(&error))?;
+    let mut driving = JoinSet::new();
+    driving.spawn(driver);
+    Ok((connection, driving))
+}
+
+/// A question that every server answers at once and to everybody, and by which it says what it is.
+pub(super) fn hello() -> Cmd {
+    let mut command = redis::cmd("HELLO");
+    command.arg(3);
+    command
+}
+
+/// Whether a server has not said that it is a replica; a proxy may say nothing.
+pub(super) fn is_primary(hello: &Value) -> bool {
+    !matches!(word(hello, "role").as_deref(), Some("replica" | "slave"))
+}
+
+/// Whether it is part of a cluster.
+pub(super) fn is_in_cluster(hello: &Value) -> bool {
+    word(hello, "mode").as_deref() == Some("cluster")
+}
+
+fn word(hello: &Value, name: &str) -> Option<String> {
+    let text = |value: &Value| redis::from_redis_value_ref::<String>(value).ok();
+    let pairs = hello.as_map_iter()?;
+    pairs.into_iter().find(|(key, _)| text(key).as_deref() == Some(name)).and_then(|(_, value)| text(value))
+}
+
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
 }
 
 /// Runs on the connection's own task, before any later answer is given out.
@@ -124,6 +232,7 @@ fn hear(push: PushInfo, ear: Option<&Ear>, ended: &CancellationToken) {
             Some(Value::Array(keys)) => Told::Changed(keys.into_iter().filter_map(bytes).collect()),
             _ => Told::ChangedAll,
         }),
+        (PushKind::Message, Some(ear)) => ear(Told::News),
         _ => {}
     }
 }
@@ -136,37 +245,59 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
     }
 }
 
-fn refused(failure: super::link::Failure) -> NoLine {
-    match failure {
-        super::link::Failure::Refused(error) => no_line(&error),
-        super::link::Failure::NoLine(_) | super::link::Failure::Unanswered => {
-            NoLine::Unreachable("it does not answer".into())
-        }
+/// Asks to be told of changes. Where that is refused, says in which word; nothing else is the worse for it.
+async fn track(line: &Line, deadline: Instant) -> Result<Option<Arc<str>>, NoLine> {
+    let mut command = redis::cmd("CLIENT");
+    command.arg("TRACKING").arg("ON");
+    match line.ask(&command, deadline).await {
+        Ok(_) => Ok(None),
+        Err(Failure::Refused(error)) if matches!(error.code(), Some("NOPERM" | "ERR")) => Ok(Some(said(&error).into())),
+        Err(failure) => Err(refused(failure)),
     }
 }
 
-fn no_line(error: &RedisError) -> NoLine {
+fn refused(failure: Failure) -> NoLine {
+    match failure {
+        Failure::Refused(error) => no_line(&error),
+        Failure::NoLine(_) | Failure::Unanswered => NoLine::Unreachable(SILENT.into()),
+    }
+}
+
+pub(super) fn no_line(error: &RedisError) -> NoLine {
     let detail = error.detail().unwrap_or_default();
-    let unusable = |reason: &str| NoLine::Unusable(Unusable(reason.to_owned()));
+    let unusable = |reason: &str| NoLine::Unusable(Unusable::server(reason));
     match (error.kind(), error.code().unwrap_or_default()) {
         (ErrorKind::RESP3NotSupported, _) => unusable("the server is too old: Redis 6 or Valkey is needed, for RESP3"),
         (_, "NOAUTH") => unusable("the server asks for a password"),
         (ErrorKind::AuthenticationFailed, _) | (_, "WRONGPASS") => {
             unusable("the server refuses the user or the password")
         }
-        (_, "NOPERM") => unusable("the server refuses CLIENT TRACKING or PING to this user"),
+        (_, "NOPERM") => unusable("this user lacks the permission for PING"),
         _ if detail.contains("DB index") => unusable("the server has no database of that number"),
-        (ErrorKind::Io, _) => NoLine::Unreachable(io_reason(error)),
+        _ if detail.contains("max number of clients") => {
+            NoLine::Unreachable("it takes no more clients: maxclients is reached".into())
+        }
+        // What it says of why is mostly lost with the connection.
+        _ if error.is_connection_dropped() => {
+            NoLine::Unreachable("it hung up at once, as where maxclients is reached".into())
+        }
+        (ErrorKind::Io, _) => NoLine::Unreachable("the connection failed".into()),
         _ => NoLine::Unreachable(format!("it answered {}", said(error))),
     }
 }
 
-fn io_reason(error: &RedisError) -> String {
-    if error.is_connection_refusal() {
-        "the connection was refused".into()
-    } else if error.is_timeout() {
-        "it does not answer".into()
-    } else {
-        "the connection failed".into()
+fn io(error: &std::io::Error) -> NoLine {
+    match Distrust::of(error) {
+        Some(Distrust::Lasting(reason)) => return NoLine::Unusable(Unusable::server(reason)),
+        Some(Distrust::Passing(reason)) => return NoLine::Unreachable(reason.into()),
+        None => {}
     }
+    let reason = match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "the connection was refused",
+        std::io::ErrorKind::TimedOut => "it does not answer",
+        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => "it hung up",
+        _ if error.raw_os_error().is_none() => "its name leads nowhere",
+        _ => "the connection failed",
+    };
+    NoLine::Unreachable(reason.into())
 }

@@ -1,14 +1,19 @@
 //! The feed of revocations: added to, read whole, and followed on a connection of its own.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::{Cmd, ServerErrorKind, Value};
 use tokio::time::Instant;
 
 use super::Core;
-use super::link::Line;
+use super::dial::{hello, is_primary};
+use super::link::{Failure, Line};
+use super::node::Node;
+use super::slot::Slot;
 use crate::clock::Time;
+use crate::config::ServerAddress;
 use crate::store::{Revocation, Revoked, StoreError};
 
 /// How long the server waits for something to tell; its answer proves that there was nothing before.
@@ -31,8 +36,10 @@ impl Core {
         let unwritable = |_| StoreError::Unavailable("a revocation could not be written as JSON".into());
         let text = serde_json::to_string(revocation).map_err(unwritable)?;
         let (until, now) = (revocation.until.0.to_string(), self.clock.now().0.to_string());
-        let call = self.scripts.revoke.call(&[&self.keys.feed()], &[&text, &until, &now]);
-        self.writes.call(&call, deadline).await?;
+        let key = self.keys.feed();
+        let call = self.scripts.revoke.call(&[&key], &[&text, &until, &now]);
+        let answer = self.call(&key, &call, deadline).await?;
+        self.replicated(&answer.node, key, deadline).await;
         Ok(())
     }
 
@@ -41,7 +48,7 @@ impl Core {
         let mut revocations = Vec::new();
         let mut last = BEGINNING.to_owned();
         loop {
-            let items = items(self.writes.ask(&self.next(&last, None), self.deadline()).await?)?;
+            let items = items(self.ask(&self.keys.feed(), &self.next(&last, None), self.deadline()).await?)?;
             let more = items.len() == PAGE;
             for (id, fields) in items {
                 revocations.extend(read(&id, &fields).filter(|revocation| now < revocation.until));
@@ -53,17 +60,36 @@ impl Core {
         }
     }
 
+    /// The primary that has the feed.
+    pub(super) fn feed_node(&self) -> Result<Arc<Node>, StoreError> {
+        self.servers.find(|| Slot::of(&self.keys.feed()))
+    }
+
     /// Reads the feed from its beginning, and then what is added, for as long as the line holds.
     ///
     /// From the beginning each time: what was missed while there was no line is not known to be all that is new.
-    pub(super) async fn follow(&self, line: &Line) {
+    /// Gives back where the feed is going to be, if the server says that it is on its way there.
+    pub(super) async fn follow(&self, line: &Line, server: &ServerAddress, in_passing: bool) -> Option<ServerAddress> {
+        let (hello, asking) = (hello(), redis::cmd("ASKING"));
         let mut last = BEGINNING.to_owned();
         loop {
             let asked_at = Instant::now();
-            let answer = line.ask(&self.next(&last, Some(BLOCK)), asked_at + BLOCK + PATIENCE).await;
-            let items = match answer.map_err(StoreError::from).and_then(items) {
+            let next = self.next(&last, Some(BLOCK));
+            let questions: &[&Cmd] = if in_passing { &[&hello, &asking, &next] } else { &[&hello, &next] };
+            let mut answers = match line.ask_all(questions, asked_at + BLOCK + PATIENCE).await {
+                Ok(answers) => answers,
+                Err(failure) => return self.turn_away(failure, server),
+            };
+            let news = answers.pop().unwrap_or(Value::Nil);
+            if !answers.first().is_some_and(is_primary) {
+                return None;
+            }
+            let items = match items(news) {
                 Ok(items) => items,
-                Err(error) => return complain(&error),
+                Err(error) => {
+                    tracing::error!(target: "cloakroom::store", %error, "the feed of revocations cannot be followed");
+                    return None;
+                }
             };
             let more = items.len() == PAGE;
             for (id, fields) in items {
@@ -74,6 +100,20 @@ impl Core {
                 self.feed.prove(line, asked_at);
             }
         }
+    }
+
+    fn turn_away(&self, failure: Failure, server: &ServerAddress) -> Option<ServerAddress> {
+        match failure.said() {
+            Some(ServerErrorKind::Ask) => return failure.elsewhere(server),
+            Some(ServerErrorKind::Moved) => self.servers.doubt(failure.elsewhere(server)),
+            _ => {
+                // A line that broke is told elsewhere.
+                if let error @ StoreError::Unavailable(_) = StoreError::from(failure) {
+                    tracing::error!(target: "cloakroom::store", %error, "the feed of revocations cannot be followed");
+                }
+            }
+        }
+        None
     }
 
     fn next(&self, last: &str, block: Option<Duration>) -> Cmd {
@@ -112,11 +152,4 @@ fn read(id: &str, fields: &HashMap<Vec<u8>, Vec<u8>>) -> Option<Revocation> {
         tracing::error!(target: "cloakroom::store", entry = id, "an entry of the feed of revocations cannot be read");
     }
     revocation
-}
-
-/// A line that broke is told elsewhere.
-fn complain(error: &StoreError) {
-    if let StoreError::Unavailable(_) = error {
-        tracing::error!(target: "cloakroom::store", %error, "the feed of revocations cannot be followed");
-    }
 }

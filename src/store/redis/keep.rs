@@ -6,22 +6,27 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::Core;
-use super::dial::{Dialer, Ear, NoLine, Told};
+use super::dial::{Ear, NoLine, Told, hello, is_primary};
 use super::link::{Line, Link, PROVEN_FOR};
+use super::node::Node;
+use crate::config::ServerAddress;
 use crate::handle;
+use crate::store::StoreError;
 
 /// How often the server has to answer where it is asked nothing else, and how long it may take to.
 const BEAT: Duration = Duration::from_millis(400);
 const BEAT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The first pause after a failure, and the longest.
-const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
+/// The longest pause before a line is dialled that held well, before one that did not, and ever: of many sidecars
+/// that lose the same server, no two come back at the same moment.
+const PAUSES: [Duration; 3] = [Duration::from_millis(20), Duration::from_millis(50), Duration::from_millis(400)];
 
 /// What a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Reads,
     Writes,
+    Replicas,
     Feed,
 }
 
@@ -30,66 +35,106 @@ impl Role {
         match self {
             Self::Reads => "reads",
             Self::Writes => "writes",
+            Self::Replicas => "replicas",
             Self::Feed => "feed",
         }
     }
 }
 
 impl Core {
-    fn link(&self, role: Role) -> &Link {
-        match role {
-            Role::Reads => &self.reads,
-            Role::Writes => &self.writes,
-            Role::Feed => &self.feed,
+    /// Dials a link of a node, tends each line until it breaks, and begins again, for ever.
+    pub(super) async fn keep_node(self: Arc<Self>, role: Role, node: Arc<Node>) {
+        let ear = (role == Role::Reads && self.tracking).then(|| ear(&self));
+        let mut failures = 0;
+        loop {
+            let link = match role {
+                Role::Reads => &node.reads,
+                Role::Writes | Role::Feed => &node.writes,
+                Role::Replicas => node.replicas.as_ref().map_or(&node.writes, |replicas| &replicas.link),
+            };
+            let keeping = Keeping { role, link, server: &node.address };
+            failures = match self.dialer.dial(&node.address, role.name(), self.next_number(), ear.clone()).await {
+                Ok(line) => keeping.hold(line, async |line| beat(link, line).await).await,
+                Err(error) => keeping.tell(error, failures),
+            };
+            // Whoever breaks off may be the primary no more.
+            self.servers.doubt(None);
+            sleep(pause(failures)).await;
         }
     }
 
-    /// Dials, tends each line until it breaks, and begins again, for ever.
-    pub(super) async fn keep(self: Arc<Self>, role: Role, dialer: Dialer, mut first: Option<Line>) {
-        let ear = (role == Role::Reads && self.tracking).then(|| ear(&self));
-        let mut failures = 0;
-        for number in 1.. {
-            let dialled = match first.take() {
-                Some(line) => Ok(line),
-                None => dialer.dial(role.name(), number, ear.clone()).await,
+    /// The same for the feed, wherever it is.
+    pub(super) async fn keep_feed(self: Arc<Self>) {
+        let (mut failures, mut via) = (0, None);
+        loop {
+            let server = match (via.take(), self.feed_node()) {
+                (Some(elsewhere), _) => Ok((elsewhere, true)),
+                (None, Ok(node)) => Ok((node.address.clone(), false)),
+                (None, Err(error)) => Err(error),
             };
-            failures = match dialled {
-                Ok(line) => self.hold(role, line).await,
-                Err(error) => self.tell(role, error, failures),
+            let (address, in_passing) = match server {
+                Ok(server) => server,
+                Err(error) => {
+                    self.feed.fail(match error {
+                        StoreError::Unavailable(reason) => reason,
+                        other => other.to_string(),
+                    });
+                    self.servers.look_again(None, Instant::now() + BEAT).await;
+                    continue;
+                }
             };
-            if failures > 0 {
+            let keeping = Keeping { role: Role::Feed, link: &self.feed, server: &address };
+            failures = match self.dialer.dial(&address, Role::Feed.name(), self.next_number(), None).await {
+                Ok(line) => keeping.hold(line, async |line| via = self.follow(line, &address, in_passing).await).await,
+                Err(error) => keeping.tell(error, failures),
+            };
+            if via.is_none() {
+                self.servers.doubt(None);
                 sleep(pause(failures)).await;
             }
         }
     }
+}
 
-    /// Tends a line for as long as it holds; a server that hangs up at once is not dialled without any pause.
-    async fn hold(&self, role: Role, line: Line) -> u32 {
-        let (link, line, since) = (self.link(role), Arc::new(line), Instant::now());
-        tracing::info!(target: "cloakroom::store", link = role.name(), "connected");
-        link.open(&line);
+/// One link to one server.
+struct Keeping<'a> {
+    role: Role,
+    link: &'a Link,
+    server: &'a ServerAddress,
+}
+
+impl Keeping<'_> {
+    /// Tends a line for as long as it holds; a server that hangs up at once is dialled after longer pauses.
+    async fn hold(&self, line: Line, tend: impl AsyncFnOnce(&Line)) -> u32 {
+        let (line, since) = (Arc::new(line), Instant::now());
+        tracing::info!(target: "cloakroom::store", link = self.role.name(), server = %self.server, "connected");
+        if let Some(word) = &line.untold {
+            tracing::warn!(
+                target: "cloakroom::store", server = %self.server, word = &**word,
+                "the server refuses CLIENT TRACKING: sessions are read anew every second",
+            );
+        }
+        self.link.open(&line);
         tokio::select! {
-            () = self.tend(role, &line) => line.break_off(),
+            () = tend(&line) => line.break_off(),
             () = line.broken() => {}
         }
-        link.redial();
-        tracing::warn!(target: "cloakroom::store", link = role.name(), "the connection is broken");
+        self.link.redial();
+        tracing::warn!(
+            target: "cloakroom::store", link = self.role.name(), server = %self.server, "the connection is broken",
+        );
         u32::from(since.elapsed() < PROVEN_FOR)
     }
 
-    async fn tend(&self, role: Role, line: &Line) {
-        match role {
-            Role::Reads | Role::Writes => beat(self.link(role), line).await,
-            Role::Feed => self.follow(line).await,
-        }
-    }
-
-    fn tell(&self, role: Role, error: NoLine, failures: u32) -> u32 {
+    fn tell(&self, error: NoLine, failures: u32) -> u32 {
         let reason = error.reason();
         if failures == 0 {
-            tracing::warn!(target: "cloakroom::store", link = role.name(), reason, "the server cannot be reached");
+            tracing::warn!(
+                target: "cloakroom::store", link = self.role.name(), server = %self.server, reason,
+                "the server cannot be reached",
+            );
         }
-        self.link(role).fail(reason);
+        self.link.fail(reason);
         failures + 1
     }
 }
@@ -104,28 +149,34 @@ fn ear(core: &Arc<Core>) -> Ear {
                 keys.iter().filter_map(|key| core.keys.handle_in(key)).for_each(|handle| core.cache.forget(handle));
             }
             Told::ChangedAll => core.cache.clear(),
+            Told::News => {}
         }
     })
 }
 
-/// Has the server answer again and again, until it does not.
+/// Has the server answer again and again, until it does not, or is the primary no more.
 async fn beat(link: &Link, line: &Line) {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beats.tick().await;
         let asked_at = Instant::now();
-        if line.ask(&redis::cmd("PING"), asked_at + BEAT_PATIENCE).await.is_err() {
-            return;
+        match line.ask(&hello(), asked_at + BEAT_PATIENCE).await {
+            Ok(answer) if is_primary(&answer) => link.prove(line, asked_at),
+            _ => return,
         }
-        link.prove(line, asked_at);
     }
 }
 
 /// Longer with each failure, and never the same for two sidecars.
 fn pause(failures: u32) -> Duration {
-    let [shortest, longest] = PAUSES;
-    let full = shortest.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(longest);
+    let [fresh, shortest, longest] = PAUSES;
     let [random] = handle::random::<1>().unwrap_or([0]);
-    full / 2 + full * u32::from(random) / 512
+    match failures {
+        0 => fresh * u32::from(random) / 256,
+        _ => {
+            let full = shortest.saturating_mul(1 << (failures - 1).min(8)).min(longest);
+            full / 2 + full * u32::from(random) / 512
+        }
+    }
 }

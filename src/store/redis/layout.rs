@@ -70,9 +70,9 @@ impl Keys {
         format!("{}:revocations", self.0)
     }
 
-    /// Keys that are tried before anything is served, and removed again: no handle is so short.
-    pub fn probes(&self) -> [String; 4] {
-        ["sessions:{ses_}", "audit:{ses_}", "users:usr_", "revocations:"].map(|name| format!("{}:{name}", self.0))
+    /// Keys that are tried before anything is served, and removed again: no handle looks like their tag.
+    pub fn probes(&self, tag: &str) -> [String; 4] {
+        ["sessions", "audit", "users", "revocations"].map(|name| format!("{}:{name}:{{{tag}}}", self.0))
     }
 
     /// A pattern for the keys of all sessions.

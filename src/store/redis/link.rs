@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::script::Call;
+use crate::config::ServerAddress;
 use crate::store::StoreError;
 
 /// How old a proof may be before nothing is believed that was not asked for.
@@ -22,20 +23,39 @@ pub(super) const PROVEN_FOR: Duration = Duration::from_secs(1);
 /// One connection.
 pub(super) struct Line {
     connection: MultiplexedConnection,
-    /// Which one of its link, from 1 on.
+    /// No two lines of a store have the same; 0 is none's.
     pub number: u64,
+    /// Why the server does not tell on this line what has changed, where it was asked to.
+    pub untold: Option<Arc<str>>,
     broken: CancellationToken,
+    /// Ends with the line.
+    _driver: JoinSet<()>,
 }
 
 impl Line {
-    pub fn new(connection: MultiplexedConnection, number: u64, broken: CancellationToken) -> Self {
-        Self { connection, number, broken }
+    pub fn new(connection: MultiplexedConnection, driver: JoinSet<()>, number: u64, broken: CancellationToken) -> Self {
+        Self { connection, number, untold: None, broken, _driver: driver }
     }
 
     /// Asks once. A line that does not answer by the deadline is broken off.
     pub async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         let mut connection = self.connection.clone();
-        let asked = timeout_at(deadline, command.query_async(&mut connection)).await;
+        self.answered(timeout_at(deadline, command.query_async(&mut connection)).await)
+    }
+
+    /// Asks all of these with nothing in between; the first that is refused stands for all.
+    pub async fn ask_all(&self, commands: &[&Cmd], deadline: Instant) -> Result<Vec<Value>, Failure> {
+        let mut connection = self.connection.clone();
+        let mut pipeline = Pipeline::with_capacity(commands.len());
+        for command in commands {
+            pipeline.add_command((*command).clone());
+        }
+        let asked = timeout_at(deadline, connection.req_packed_commands(&pipeline, 0, commands.len())).await;
+        let first_refusal = |answers: Vec<Value>| answers.into_iter().map(Value::extract_error).collect();
+        self.answered(asked.map(|answers| answers.and_then(first_refusal)))
+    }
+
+    fn answered<T, E>(&self, asked: Result<RedisResult<T>, E>) -> Result<T, Failure> {
         let failure = match asked {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) if is_refusal(&error) => Failure::Refused(error),
@@ -45,6 +65,12 @@ impl Line {
             self.break_off();
         }
         Err(failure)
+    }
+
+    /// Has the server tell of what is published there, if it will.
+    pub async fn subscribe(&self, channel: &str, deadline: Instant) {
+        let mut connection = self.connection.clone();
+        let _ = timeout_at(deadline, connection.subscribe(channel)).await;
     }
 
     pub fn break_off(&self) {
@@ -86,8 +112,24 @@ impl Failure {
         }
     }
 
-    fn is_unknown_script(&self) -> bool {
-        matches!(self, Self::Refused(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
+    /// What the server said, where that is one of its own kinds of errors.
+    pub fn said(&self) -> Option<ServerErrorKind> {
+        match self {
+            Self::Refused(error) => match error.kind() {
+                ErrorKind::Server(kind) => Some(kind),
+                _ => None,
+            },
+            Self::NoLine(_) | Self::Unanswered => None,
+        }
+    }
+
+    /// Where the server says that the question belongs; itself, where it names no host.
+    pub fn elsewhere(&self, asked: &ServerAddress) -> Option<ServerAddress> {
+        let Self::Refused(error) = self else { return None };
+        let (address, _) = error.redirect_node()?;
+        let address = if address.starts_with(':') { format!("{}{address}", asked.host) } else { address.to_owned() };
+        let (host, port) = address.rsplit_once(':')?;
+        Some(ServerAddress { host: host.trim_matches(['[', ']']).to_owned(), port: port.parse().ok()? })
     }
 
     /// Whether what stands under a key is not what belongs there.
@@ -222,6 +264,19 @@ impl Link {
         }
     }
 
+    /// Why the server does not tell of changes on the open line, where it should.
+    pub fn untold(&self) -> Option<Arc<str>> {
+        self.open_now().and_then(|line| line.untold.clone())
+    }
+
+    /// The open line, if there is one now.
+    pub fn open_now(&self) -> Option<Arc<Line>> {
+        match &*self.state.borrow() {
+            State::Open(line) if !line.broken.is_cancelled() => Some(line.clone()),
+            _ => None,
+        }
+    }
+
     /// The open line, waited for only where one may come: not where dialling has failed.
     pub async fn line(&self, deadline: Instant) -> Result<Arc<Line>, StoreError> {
         let mut states = self.state.subscribe();
@@ -245,47 +300,6 @@ impl Link {
         if let State::Open(line) = state {
             self.redial();
             line.break_off();
-        }
-    }
-
-    async fn once(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        let line = self.line(deadline).await.map_err(Failure::NoLine)?;
-        line.ask(command, deadline).await
-    }
-
-    /// Asks, and where the line breaks before the deadline, once more on the next.
-    ///
-    /// Only for what may be done twice.
-    pub async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        match self.once(command, deadline).await {
-            Err(Failure::Unanswered) if Instant::now() < deadline => self.again(command, deadline).await,
-            answer => answer,
-        }
-    }
-
-    /// As [`Link::ask`], but leaves time for the second question: the first has half of it. Says whether it took both.
-    async fn ask_twice(&self, command: &Cmd, deadline: Instant) -> Result<(Value, bool), Failure> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match self.once(command, deadline - left / 2).await {
-            Err(Failure::Unanswered) => self.again(command, deadline).await.map(|value| (value, true)),
-            Err(Failure::NoLine(StoreError::Timeout)) => self.once(command, deadline).await.map(|value| (value, false)),
-            answer => answer.map(|value| (value, false)),
-        }
-    }
-
-    /// What was asked before and not answered stays unknown where the second question cannot be asked.
-    async fn again(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        match self.once(command, deadline).await {
-            Err(Failure::NoLine(_)) => Err(Failure::Unanswered),
-            answer => answer,
-        }
-    }
-
-    /// Calls a script that may be called twice, whether or not the server knows it. Says whether an answer was lost.
-    pub async fn call(&self, call: &Call, deadline: Instant) -> Result<(Value, bool), Failure> {
-        match self.ask_twice(&call.by_digest, deadline).await {
-            Err(failure) if failure.is_unknown_script() => self.ask_twice(&call.by_text, deadline).await,
-            answer => answer,
         }
     }
 }

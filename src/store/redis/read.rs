@@ -7,8 +7,12 @@ use futures_util::future::join_all;
 use redis::Value;
 use tokio::time::{Instant, timeout_at};
 
+use super::ask::Question;
 use super::cache::Kept;
+use super::keep::Role;
 use super::link::Failure;
+use super::node::Node;
+use super::slot::Slot;
 use super::{Core, layout};
 use crate::handle::{Handle, UserKey};
 use crate::store::{Entry, StoreError, Trail};
@@ -18,48 +22,49 @@ const LISTED: usize = 128;
 
 impl Core {
     pub(super) async fn entry(&self, handle: Handle) -> Result<Option<Arc<Entry>>, StoreError> {
-        let is_away = self.reads.open_line() == 0 || self.feed.open_line() == 0;
-        if is_away && let Some(stale) = self.stale(handle) {
+        let node = self.servers.find(|| Slot::tagged(handle));
+        let is_away = node.as_ref().map_or(true, |node| node.reads.open_line() == 0) || self.feed.open_line() == 0;
+        let stale = || self.stale(handle, node.as_deref().ok());
+        if is_away && let Some(stale) = stale() {
             return Ok(Some(stale));
         }
-        match self.current(handle).await {
-            Err(error @ (StoreError::Timeout | StoreError::Unavailable(_))) => {
-                self.stale(handle).map(Some).ok_or(error)
-            }
+        let current = match &node {
+            Ok(node) => self.current(handle, node).await,
+            Err(error) => Err(error.clone()),
+        };
+        match current {
+            Err(error @ (StoreError::Timeout | StoreError::Unavailable(_))) => stale().map(Some).ok_or(error),
             answer => answer,
         }
     }
 
     /// What has to do while the server is away: the one exception to every proof.
-    fn stale(&self, handle: Handle) -> Option<Arc<Entry>> {
-        self.cache.stale(handle, &self.reads, self.stale_for?)
+    fn stale(&self, handle: Handle, node: Option<&Node>) -> Option<Arc<Entry>> {
+        self.cache.stale(handle, node.map(|node| &node.reads), self.stale_for?)
     }
 
-    async fn current(&self, handle: Handle) -> Result<Option<Arc<Entry>>, StoreError> {
+    async fn current(&self, handle: Handle, node: &Node) -> Result<Option<Arc<Entry>>, StoreError> {
         let deadline = self.deadline();
         // Without the feed, a session whose user was revoked may look alive.
         self.feed.proven(deadline).await?;
-        let found = self.cache.find(handle, &self.reads, || self.read(handle, deadline));
+        let found = self.cache.find(handle, &node.reads, || self.read(handle, deadline));
         timeout_at(deadline, found).await.unwrap_or(Err(StoreError::Timeout))
     }
 
-    /// Asks on one line, and where that breaks, once more on the next.
     async fn read(&self, handle: Handle, deadline: Instant) -> Result<Option<Kept>, StoreError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.keys.session(handle));
-        let mut again = true;
-        loop {
-            let line = self.reads.line(deadline).await?;
-            let asked_at = Instant::now();
-            match line.ask(&command, deadline).await {
-                Ok(hash) => {
-                    let entry = decoded(handle, hash)?;
-                    return Ok(entry.map(|entry| Kept { entry: Arc::new(entry), line: line.number, asked_at }));
-                }
-                Err(Failure::Unanswered) if again && Instant::now() < deadline => again = false,
-                Err(failure) => return Err(of_session(handle, failure)),
-            }
-        }
+        let question = Question::Command(&command);
+        let answer = self.answer(Role::Reads, Slot::tagged(handle), question, deadline).await;
+        let answer = answer.map_err(|failure| self.of_session(handle, failure))?;
+        let told = self.tracking && answer.line.untold.is_none() && !answer.in_passing;
+        let entry = self.decoded(handle, answer.value)?;
+        Ok(entry.map(|entry| Kept {
+            entry: Arc::new(entry),
+            line: answer.line.number,
+            told,
+            asked_at: answer.asked_at,
+        }))
     }
 
     pub(super) async fn trail(&self, handle: Handle, before: Option<u64>, limit: usize) -> Result<Trail, StoreError> {
@@ -69,10 +74,12 @@ impl Core {
             return Ok(Trail::default());
         };
         let mut command = redis::cmd("XREVRANGE");
-        command.arg(self.keys.trail(handle)).arg(newest).arg("-");
+        let key = self.keys.trail(handle);
+        command.arg(&key).arg(newest).arg("-");
         command.arg("COUNT").arg(limit.saturating_add(1).min(i64::MAX as usize));
-        let answer = self.writes.ask(&command, self.deadline()).await.map_err(|failure| of_session(handle, failure))?;
-        page(answer, limit).ok_or(StoreError::Damaged(handle))
+        let answer = self.ask(&key, &command, self.deadline()).await;
+        let answer = answer.map_err(|failure| self.of_session(handle, failure))?;
+        page(answer, limit).ok_or_else(|| self.damaged(handle))
     }
 
     /// The index lists; what it lists wrongly is taken out of it.
@@ -80,7 +87,7 @@ impl Core {
         let key = self.keys.user(user);
         let mut command = redis::cmd("ZRANGE");
         command.arg(&key).arg(0).arg(-1);
-        let answer = self.writes.ask(&command, self.deadline()).await?;
+        let answer = self.ask(&key, &command, self.deadline()).await?;
         let members: Vec<String> = redis::from_redis_value(answer).unwrap_or_default();
         let (mut listed, mut strays) = (Vec::new(), Vec::new());
         for some in members.chunks(LISTED) {
@@ -95,7 +102,7 @@ impl Core {
         if !strays.is_empty() {
             let mut command = redis::cmd("ZREM");
             command.arg(&key).arg(&strays);
-            self.writes.ask(&command, self.deadline()).await?;
+            self.ask(&key, &command, self.deadline()).await?;
         }
         listed.sort_unstable();
         Ok(listed.into_iter().map(|(_, handle)| handle).collect())
@@ -105,29 +112,33 @@ impl Core {
     async fn created_at(&self, member: &str, user: UserKey) -> Result<Option<u64>, StoreError> {
         let Some(handle) = Handle::parse(member) else { return Ok(None) };
         let mut command = redis::cmd("HMGET");
-        command.arg(self.keys.session(handle)).arg("@user").arg("@created_at");
-        let answer = self.writes.ask(&command, self.deadline()).await?;
+        let key = self.keys.session(handle);
+        command.arg(&key).arg("@user").arg("@created_at");
+        let answer = self.ask(&key, &command, self.deadline()).await?;
         let (owner, at): (Option<String>, Option<u64>) = redis::from_redis_value(answer).unwrap_or_default();
         Ok(at.filter(|_| owner.as_deref().and_then(UserKey::parse) == Some(user)))
     }
-}
 
-fn decoded(handle: Handle, answer: Value) -> Result<Option<Entry>, StoreError> {
-    let hash: HashMap<String, String> = redis::from_redis_value(answer).map_err(|_| damaged(handle))?;
-    if hash.is_empty() {
-        return Ok(None);
+    fn decoded(&self, handle: Handle, answer: Value) -> Result<Option<Entry>, StoreError> {
+        let hash: HashMap<String, String> = redis::from_redis_value(answer).map_err(|_| self.damaged(handle))?;
+        if hash.is_empty() {
+            return Ok(None);
+        }
+        layout::decode(hash).map(Some).ok_or_else(|| self.damaged(handle))
     }
-    layout::decode(hash).map(Some).ok_or_else(|| damaged(handle))
-}
 
-/// Tells of a key that holds something else; what stands there is left as it is.
-pub(super) fn damaged(handle: Handle) -> StoreError {
-    tracing::error!(target: "cloakroom::store", session = %handle, "what stands under the session's key is no session");
-    StoreError::Damaged(handle)
-}
+    /// Tells of a key that holds something else; what stands there is left as it is.
+    pub(super) fn damaged(&self, handle: Handle) -> StoreError {
+        self.counts.damaged.inc();
+        tracing::error!(
+            target: "cloakroom::store", session = %handle, "what stands under the session's key is no session",
+        );
+        StoreError::Damaged(handle)
+    }
 
-pub(super) fn of_session(handle: Handle, failure: Failure) -> StoreError {
-    if failure.is_wrong_type() { damaged(handle) } else { failure.into() }
+    pub(super) fn of_session(&self, handle: Handle, failure: Failure) -> StoreError {
+        if failure.is_wrong_type() { self.damaged(handle) } else { failure.into() }
+    }
 }
 
 fn page(answer: Value, limit: usize) -> Option<Trail> {

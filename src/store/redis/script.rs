@@ -11,35 +11,49 @@ use crate::handle::{Birth, CommitId, SecretHash, UserKey};
 use crate::store::apply::REMEMBERED;
 use crate::store::{Change, Commit, Effect, Growth, Record, Replace, Resealed, TrailBounds};
 
+/// Records of a trail that are looked through for a commit whose answer was lost: more than are written to one session
+/// while anybody waits for an answer.
+const LOOK_BACK: usize = 4096;
+
+/// What a script is told last where it may have been called before with the same arguments.
+const AGAIN: &str = "again";
+
 /// A script, called by its digest.
 pub(super) struct Script {
     text: &'static str,
-    digest: String,
+    digest: Arc<str>,
 }
 
 impl Script {
     fn new(text: &'static str) -> Self {
-        Self { text, digest: redis::Script::new(text).get_hash().to_owned() }
+        Self { text, digest: redis::Script::new(text).get_hash().into() }
     }
 
     pub fn call(&self, keys: &[&str], arguments: &[&str]) -> Call {
-        Call {
-            by_digest: command("EVALSHA", &self.digest, keys, arguments),
-            by_text: command("EVAL", self.text, keys, arguments),
-        }
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        Call { text: self.text, digest: self.digest.clone(), keys: owned(keys), arguments: owned(arguments) }
     }
-}
-
-fn command(name: &str, script: &str, keys: &[&str], arguments: &[&str]) -> Cmd {
-    let mut command = redis::cmd(name);
-    command.arg(script).arg(keys.len()).arg(keys).arg(arguments);
-    command
 }
 
 /// A call of a script; by its text where the server does not know it, which has it know it from then on.
 pub(super) struct Call {
-    pub by_digest: Cmd,
-    pub by_text: Cmd,
+    text: &'static str,
+    digest: Arc<str>,
+    keys: Vec<String>,
+    arguments: Vec<String>,
+}
+
+impl Call {
+    /// The call as it is sent. A script that is asked again, since its answer was lost, is told so.
+    pub fn command(&self, by_text: bool, again: bool) -> Cmd {
+        let (name, script) = if by_text { ("EVAL", self.text) } else { ("EVALSHA", &*self.digest) };
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        if again {
+            command.arg(AGAIN);
+        }
+        command
+    }
 }
 
 /// All scripts there are.
@@ -48,6 +62,7 @@ pub(super) struct Scripts {
     pub touch: Script,
     pub list: Script,
     pub revoke: Script,
+    pub mark: Script,
     pub probe: Script,
 }
 
@@ -58,6 +73,7 @@ impl Scripts {
             touch: Script::new(include_str!("touch.lua")),
             list: Script::new(include_str!("list.lua")),
             revoke: Script::new(include_str!("revoke.lua")),
+            mark: Script::new(include_str!("mark.lua")),
             probe: Script::new(include_str!("probe.lua")),
         }
     }
@@ -72,6 +88,7 @@ struct Asked<'a> {
     keep: u32,
     retain: u128,
     remember: usize,
+    look_back: usize,
     effect: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     birth: Option<Birth>,
@@ -142,6 +159,7 @@ pub(super) fn asked(commit: &Commit, bounds: TrailBounds) -> Option<String> {
         keep: bounds.keep,
         retain: bounds.retain.as_millis(),
         remember: REMEMBERED,
+        look_back: LOOK_BACK,
         effect,
         birth,
         stands_until: stands_until.map(|time| time.0.to_string()),

@@ -7,7 +7,6 @@ use redis::Value;
 use tokio::time::{Instant, interval};
 
 use super::link::Failure;
-use super::read::{damaged, of_session};
 use super::{Core, script};
 use crate::clock::Time;
 use crate::handle::{Birth, Handle, UserKey};
@@ -23,25 +22,33 @@ const OWED: usize = 4096;
 const PAY: Duration = Duration::from_millis(400);
 
 impl Core {
-    pub(super) async fn commit(self: Arc<Self>, commit: Commit) -> Result<Outcome, StoreError> {
+    pub(super) async fn commit(self: Arc<Self>, commit: Commit, again: bool) -> Result<Outcome, StoreError> {
         let (handle, deadline) = (commit.handle, self.deadline());
         let unwritable = || StoreError::Unavailable("a commit could not be written as JSON".into());
         let asked = script::asked(&commit, self.bounds).ok_or_else(unwritable)?;
-        let keys = [self.keys.session(handle), self.keys.trail(handle), self.keys.past(handle)];
-        let call = self.scripts.commit.call(&[&keys[0], &keys[1], &keys[2]], &[&asked]);
-        let answer = self.writes.call(&call, deadline).await;
+        let keys = [self.keys.session(handle), self.keys.trail(handle)];
+        let call = self.scripts.commit.call(&[&keys[0], &keys[1]], &[&asked, &self.keys.past(handle)]);
+        let answer = match again {
+            false => self.call(&keys[0], &call, deadline).await,
+            true => self.call_again(&keys[0], &call, deadline).await,
+        };
         // What is kept is older than the answer. Where that is lost, the server tells the reads' line of the change.
         if answer.is_ok() {
             self.cache.forget(handle);
         }
         self.touched.remove(&handle);
-        let (answer, was_lost) = answer.map_err(|failure| match failure {
+        let answer = answer.map_err(|failure| match failure {
             Failure::Unanswered => StoreError::Unknown,
-            failure => of_session(handle, failure),
+            failure => self.of_session(handle, failure),
         })?;
-        let words: Vec<String> = redis::from_redis_value(answer).map_err(|_| StoreError::Unknown)?;
+        let words: Vec<String> = redis::from_redis_value(answer.value).map_err(|_| StoreError::Unknown)?;
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        self.settle(&commit, &words, was_lost, deadline).await
+        let settled = self.settle(&commit, &words, answer.was_lost, deadline).await;
+        if matches!(words.first(), Some(&("done" | "again" | "replaced"))) {
+            let [_, trail] = keys;
+            self.replicated(&answer.node, trail, deadline).await;
+        }
+        settled
     }
 
     /// What was lost was never told, and is told whole now; what a caller asks for again was told before.
@@ -77,7 +84,7 @@ impl Core {
             ["exists"] => Ok(Outcome::Exists),
             ["secret-changed"] => Ok(Outcome::SecretChanged),
             ["too-large"] => Ok(Outcome::TooLarge),
-            ["damaged"] => Err(damaged(commit.handle)),
+            ["damaged"] => Err(self.damaged(commit.handle)),
             _ => Err(StoreError::Unknown),
         }
     }
@@ -137,13 +144,15 @@ impl Core {
         let handle = commit.handle.to_string();
         if let Some(user) = UserKey::parse(was).filter(|_| was != is) {
             let mut command = redis::cmd("ZREM");
-            command.arg(self.keys.user(user)).arg(&handle);
-            self.writes.ask(&command, deadline).await?;
+            let key = self.keys.user(user);
+            command.arg(&key).arg(&handle);
+            self.ask(&key, &command, deadline).await?;
         }
         if let Some(user) = UserKey::parse(is) {
             let now = commit.now.0.to_string();
-            let call = self.scripts.list.call(&[&self.keys.user(user)], &[&handle, ends_at, &now]);
-            self.writes.call(&call, deadline).await?;
+            let key = self.keys.user(user);
+            let call = self.scripts.list.call(&[&key], &[&handle, ends_at, &now]);
+            self.call(&key, &call, deadline).await?;
         }
         Ok(())
     }
@@ -158,17 +167,17 @@ impl Core {
         let (birth, now) = (birth.to_string(), now.0.to_string());
         let retain = self.bounds.retain.as_millis().to_string();
         let call = self.scripts.touch.call(&[&keys[0], &keys[1]], &[&birth, &now, &retain]);
-        let answer = self.writes.call(&call, self.deadline()).await.map(|(value, _)| value);
+        let answer = self.call(&keys[0], &call, self.deadline()).await.map(|answer| answer.value);
         if !matches!(answer, Ok(Value::Int(1))) {
             self.touched.remove(&handle);
         }
-        match answer.map_err(|failure| of_session(handle, failure))? {
+        match answer.map_err(|failure| self.of_session(handle, failure))? {
             Value::Int(1) => {
                 self.cache.forget(handle);
                 Ok(true)
             }
             Value::Int(0) => Ok(false),
-            _ => Err(damaged(handle)),
+            _ => Err(self.damaged(handle)),
         }
     }
 }

@@ -131,4 +131,8 @@ impl Store for Faulty {
     fn reachable(&self) -> Reply<'_, ()> {
         self.unless(READING, |store| store.reachable())
     }
+
+    fn remark(&self) -> Option<String> {
+        self.store.remark()
+    }
 }

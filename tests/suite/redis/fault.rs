@@ -11,7 +11,7 @@ use crate::store::fixture::*;
 /// Within which the store is back after the server is.
 const RECOVERY: Duration = Duration::from_secs(1);
 
-fn setting(session: &Session<'_>, path: &str) -> cloakroom::store::Commit {
+pub fn setting(session: &Session<'_>, path: &str) -> cloakroom::store::Commit {
     let change = Change { set: fields(&[(path, "1")]), ..session.at(1) };
     commit(session.handle, session.home.now(), Effect::Change(Box::new(change)))
 }
@@ -153,46 +153,66 @@ async fn server_that_became_a_replica_is_dialled_again() {
     assert_eq!(session.record().await.revision, 2);
 }
 
+/// Many who each write fields of their own into one session, and ask until they are answered.
+pub struct Writers {
+    tasks: tokio::task::JoinSet<Vec<u64>>,
+    all: u64,
+}
+
+impl Writers {
+    pub fn begin(home: &Home, session: &Session<'_>, writers: usize, each: usize) -> Self {
+        let (handle, birth) = (session.handle, session.birth);
+        let mut tasks = tokio::task::JoinSet::new();
+        for writer in 0..writers {
+            let home = home.clone();
+            tasks.spawn(async move {
+                let session = Session { home: &home, handle, birth };
+                let mut acknowledged = Vec::new();
+                for number in 0..each {
+                    let commit = setting(&session, &format!("field_{writer}_{number}"));
+                    // Asked for until it is answered, always as the same commit.
+                    loop {
+                        match home.store.commit(commit.clone()).await {
+                            Ok(Outcome::Done { revision, .. }) => break acknowledged.push(revision),
+                            Ok(other) => panic!("{other:?}"),
+                            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                        }
+                    }
+                }
+                acknowledged
+            });
+        }
+        Self { tasks, all: (writers * each) as u64 }
+    }
+
+    /// Every one of them was answered.
+    pub async fn tasks_end(self) {
+        assert_eq!(self.tasks.join_all().await.into_iter().flatten().count() as u64, self.all);
+    }
+
+    /// Every one of them was applied once, and nothing else was.
+    pub async fn all_landed(self, home: &Home, session: &Session<'_>) {
+        let mut revisions: Vec<u64> = self.tasks.join_all().await.into_iter().flatten().collect();
+        revisions.sort_unstable();
+        assert_eq!(revisions, (2..self.all + 2).collect::<Vec<_>>());
+        until("the store", async || serves(home, session).await).await;
+        let read = session.record().await;
+        assert_eq!((read.revision, read.seq, read.fields.len() as u64), (self.all + 1, self.all + 1, self.all));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_lose_nothing_while_the_server_is_killed() {
-    const WRITERS: usize = 8;
-    const EACH: usize = 40;
     let server = Server::start();
     let home = home(&server.url(), "prod").await;
     let session = home.session().await;
-    let (handle, birth) = (session.handle, session.birth);
-    let mut tasks = tokio::task::JoinSet::new();
-    for writer in 0..WRITERS {
-        let home = home.clone();
-        tasks.spawn(async move {
-            let session = Session { home: &home, handle, birth };
-            let mut acknowledged = Vec::new();
-            for number in 0..EACH {
-                let commit = setting(&session, &format!("field_{writer}_{number}"));
-                // Asked for until it is answered, always as the same commit.
-                loop {
-                    match home.store.commit(commit.clone()).await {
-                        Ok(Outcome::Done { revision, .. }) => break acknowledged.push(revision),
-                        Ok(other) => panic!("{other:?}"),
-                        Err(_) => tokio::task::yield_now().await,
-                    }
-                }
-            }
-            acknowledged
-        });
-    }
+    let writers = Writers::begin(&home, &session, 8, 40);
     for _ in 0..3 {
         tokio::time::sleep(Duration::from_millis(30)).await;
         server.kill();
         server.revive();
     }
-    let mut revisions: Vec<u64> = tasks.join_all().await.into_iter().flatten().collect();
-    revisions.sort_unstable();
-    let all = (WRITERS * EACH) as u64;
-    assert_eq!(revisions, (2..all + 2).collect::<Vec<_>>());
-    until("the store", async || serves(&home, &session).await).await;
-    let read = session.record().await;
-    assert_eq!((read.revision, read.seq, read.fields.len() as u64), (all + 1, all + 1, all));
+    writers.all_landed(&home, &session).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

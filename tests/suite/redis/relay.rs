@@ -13,13 +13,15 @@ pub struct Relay {
     lose: Arc<AtomicBool>,
     /// Whether the connection ends when an answer is lost, or goes on in silence.
     hang: Arc<AtomicBool>,
+    /// Whether that goes on with every script.
+    always: Arc<AtomicBool>,
 }
 
 impl Relay {
     pub async fn open(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let relay = Self { port, lose: Arc::default(), hang: Arc::default() };
+        let relay = Self { port, lose: Arc::default(), hang: Arc::default(), always: Arc::default() };
         let accepting = relay.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -47,6 +49,17 @@ impl Relay {
         self.lose.store(true, Ordering::SeqCst);
     }
 
+    /// Has every script from now on be carried out and nothing be heard of it.
+    pub fn silence_every_script(&self) {
+        self.always.store(true, Ordering::SeqCst);
+        self.hang.store(true, Ordering::SeqCst);
+    }
+
+    /// Loses nothing more on the connections to come.
+    pub fn heal(&self) {
+        self.always.store(false, Ordering::SeqCst);
+    }
+
     /// Whether the answer was lost.
     pub fn has_lost(&self) -> bool {
         !self.lose.load(Ordering::SeqCst)
@@ -61,7 +74,9 @@ impl Relay {
                     Ok(0) | Err(_) => return,
                     Ok(n) => {
                         let script = asked[..n].windows(4).any(|word| word == b"EVAL");
-                        losing |= script && self.lose.swap(false, Ordering::SeqCst);
+                        let loses =
+                            script && (self.lose.swap(false, Ordering::SeqCst) || self.always.load(Ordering::SeqCst));
+                        losing |= loses;
                         if server.write_all(&asked[..n]).await.is_err() { return; }
                     }
                 },

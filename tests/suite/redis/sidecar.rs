@@ -121,7 +121,7 @@ fn hanging_server_is_an_outage_and_no_logout() {
     assert!(thawed.elapsed() < 2 * SECOND, "{:?}", thawed.elapsed());
 }
 
-fn ready(admin: SocketAddr) -> String {
+pub fn ready(admin: SocketAddr) -> String {
     let mut stream = TcpStream::connect(admin).unwrap();
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -139,22 +139,6 @@ fn sidecar_is_ready_once_its_server_is() {
     fleet.server.revive();
     wait_for("readiness", || ready(binary.admin).starts_with("HTTP/1.1 200").then_some(()));
     assert_eq!(binary.terminate(), Some(0));
-}
-
-#[test]
-fn published_example_starts() {
-    let fleet = Fleet::new(Server::start_with(&["--user", "cloakroom", "on", ">shared-secret", "~shop:*", "+@all"]));
-    std::fs::write(fleet.folder.path().join("secret"), "shared-secret").unwrap();
-    let text = include_str!("../../../config/redis.yaml")
-        .replace("redis:6379", &format!("127.0.0.1:{}", fleet.server.port))
-        .replace("/keys/keyring.json", "./keyring.json")
-        .replace("${env:CLOAKROOM_REDIS_PASSWORD}", "${file:secret}")
-        .replace("token: ${env:CLOAKROOM_ADMIN_TOKEN}", "address: '127.0.0.1:0'");
-    let listeners = "listeners: [{ address: '127.0.0.1:0' }]\nstatus: { address: '127.0.0.1:0' }\n";
-    let path = fleet.folder.path().join("cloakroom.yaml");
-    std::fs::write(&path, format!("{text}{listeners}")).unwrap();
-    let binary = Binary::serve(&path);
-    wait_for("readiness", || ready(binary.admin).starts_with("HTTP/1.1 200").then_some(()));
 }
 
 #[test]

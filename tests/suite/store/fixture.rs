@@ -8,12 +8,12 @@ use cloakroom::clock::{Clock, Time};
 use cloakroom::config;
 use cloakroom::handle::{Birth, CommitId, Handle, SecretHash, SessionId, UserKey};
 use cloakroom::store::{
-    Base, Change, Commit, Draft, Effect, Embedded, Entry, Memory, Outcome, Proof, Record, Redis, Store, Tombstone,
-    Trail, TrailBounds,
+    Base, Change, Commit, Counts, Draft, Effect, Embedded, Entry, Memory, Outcome, Proof, Record, Redis, Store,
+    Tombstone, Trail, TrailBounds,
 };
 use tempfile::TempDir;
 
-use crate::redis_server::{Server, environment};
+use crate::redis_server::{Cluster, Server, environment};
 
 pub const KEEP: u64 = 100;
 pub const RETAIN: Duration = Duration::from_secs(3600);
@@ -55,8 +55,16 @@ impl Home {
 
     pub async fn redis_at(url: &str, environment: &str) -> Self {
         let (config, clock) = (redis_config(url), clock());
-        let store = Redis::open(&config, environment, bounds(), clock.clone()).await.unwrap();
+        let store = Redis::open(&config, environment, bounds(), clock.clone(), Counts::default()).await.unwrap();
         Self::of(Arc::new(store), clock)
+    }
+
+    /// The same in a cluster.
+    pub async fn cluster() -> Self {
+        let (cluster, clock) = (Cluster::shared(), clock());
+        let config = cluster_config(&cluster);
+        let store = Redis::open(&config, &environment(), bounds(), clock.clone(), Counts::default()).await.unwrap();
+        Self { _ground: Some(cluster), ..Self::of(Arc::new(store), clock) }
     }
 
     pub fn of(store: Arc<dyn Store>, clock: Clock) -> Self {
@@ -151,6 +159,11 @@ impl Session<'_> {
 pub fn redis_config(url: &str) -> config::Store {
     let timeout = config::Period::secs(10);
     config::Store { kind: config::StoreKind::Redis, url: Some(url.to_owned().into()), timeout, ..Default::default() }
+}
+
+pub fn cluster_config(cluster: &Cluster) -> config::Store {
+    let urls = cluster.urls().into_iter().map(Into::into).collect();
+    config::Store { url: None, urls, cluster: true, ..redis_config("") }
 }
 
 pub fn clock() -> Clock {
