@@ -72,6 +72,8 @@ pub struct Stripped {
     pub fragment: bool,
     /// Whether it came with more headers than its listener takes.
     pub crowded: bool,
+    /// Whether its body has a transfer coding that nobody would undo.
+    pub coded: bool,
     /// The request id of a trusted peer, else a new one.
     pub request_id: Arc<str>,
     pub trace: Trace,
@@ -108,6 +110,7 @@ impl Context {
     pub fn strip(&self, head: &mut Parts, peer: Peer, arrival: &Arrival) -> Stripped {
         let upgrade = upgrade(head);
         let trailers = headers::tokens(&head.headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        let coded = headers::has_foreign_coding(&head.headers);
         headers::remove_hop_by_hop(&mut head.headers);
         head.headers.remove(header::EXPECT);
         if head.version == Version::HTTP_2 {
@@ -118,7 +121,11 @@ impl Context {
         let gone: Vec<HeaderName> = head
             .headers
             .keys()
-            .filter(|name| self.reserved.covers(name) || headers::is_forwarding(name) && !peer.trusted)
+            .filter(|name| {
+                self.reserved.covers(name)
+                    || headers::is_framing_twin(name)
+                    || headers::is_forwarding(name) && !peer.trusted
+            })
             .cloned()
             .collect();
         for name in gone {
@@ -130,6 +137,7 @@ impl Context {
             trailers,
             fragment: arrival.fragment,
             crowded: arrival.crowded,
+            coded,
             request_id,
             trace,
             forwarded,

@@ -100,6 +100,11 @@ impl Exchanges {
         let stripped = self.rooms.context.strip(&mut head, peer, &arrival);
         record.named(&stripped.request_id, stripped.trace.id());
         let asker = Asker::of(&head, stripped.upgrade.is_some());
+        if onward::is_last_hop(&mut head) {
+            let response = Response::new(Bytes::new());
+            record.responding(response.status());
+            return response.map(|bytes| ReplyBody::own(bytes, record));
+        }
         let mut course = Course { cut: arrival.cut, ..Course::default() };
         let walk = self.walk((head, body), client, &stripped, &mut course, &mut record);
         match walk.await {
@@ -119,6 +124,9 @@ impl Exchanges {
     ) -> Result<writing::Passage, Refusal> {
         if stripped.crowded {
             return Err(Refusal::HeadTooLarge);
+        }
+        if stripped.coded {
+            return Err(RouteError::Malformed(Malformed::Coding).into());
         }
         let taken = self.rooms.verifier.take(&mut head.headers);
         let route = self.route(&head, stripped.fragment, course, record)?;

@@ -122,6 +122,22 @@ pub fn is_void_in_trailers(name: &HeaderName) -> bool {
     VOID.contains(name) || HOP_BY_HOP.contains(name)
 }
 
+/// Whether a name is not that of a field which frames or routes a message, but may be taken for one by a backend that
+/// folds `_` and worse.
+pub fn is_framing_twin(name: &HeaderName) -> bool {
+    const FRAMING: [HeaderName; 4] =
+        [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::HOST, header::CONNECTION];
+    FRAMING.iter().any(|framing| framing != name && are_twins(framing, name))
+}
+
+/// Whether a body has another transfer coding than `chunked` once: it would arrive in one that nobody undoes (RFC 9112,
+/// section 6.1).
+pub fn has_foreign_coding(headers: &HeaderMap) -> bool {
+    let lines: Vec<&[u8]> =
+        headers.get_all(header::TRANSFER_ENCODING).iter().map(http::HeaderValue::as_bytes).collect();
+    !(lines.is_empty() || matches!(lines[..], [only] if only.trim_ascii().eq_ignore_ascii_case(b"chunked")))
+}
+
 /// Removes the hop-by-hop fields and those that `Connection` names.
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)

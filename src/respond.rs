@@ -226,6 +226,10 @@ pub fn refuse(refusal: &Refusal, setting: &Setting<'_>) -> Response<Bytes> {
     {
         headers.append(header::SET_COOKIE, clear.clone());
     }
+    if code == Code::RequestMalformed {
+        // Where one request was misread, what follows it may be as well.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if let Refusal::Route(RouteError::MethodNotAllowed { allow }) = refusal
         && let Ok(allow) = HeaderValue::from_str(allow)
     {

@@ -1,10 +1,11 @@
 //! The way on: the request as the backend gets it.
 
 use http::request::Parts;
-use http::{HeaderValue, Request, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Uri, Version, header};
 use hyper::body::{Body as _, Incoming};
 
 use crate::context::Stripped;
+use crate::headers;
 use crate::respond::Refusal;
 use crate::session::{LoadError, Session};
 use crate::telemetry::Record;
@@ -12,6 +13,23 @@ use crate::upstream::{Answer, Outgoing, UpstreamError};
 
 use super::policy::Policy;
 use super::{Admitted, Exchanges, malformed};
+
+/// Whether an OPTIONS request is to go no further, which is then for us to answer; if it may, one hop less is left
+/// (RFC 9110, section 7.6.2). TRACE goes nowhere in any case.
+pub(super) fn is_last_hop(head: &mut Parts) -> bool {
+    if head.method != Method::OPTIONS {
+        return false;
+    }
+    let left = headers::only(&head.headers, &header::MAX_FORWARDS).ok().flatten();
+    match left.and_then(|left| left.to_str().ok()).and_then(|left| left.parse::<u64>().ok()) {
+        Some(0) => true,
+        Some(left) => {
+            head.headers.insert(header::MAX_FORWARDS, HeaderValue::from(left - 1));
+            false
+        }
+        None => false,
+    }
+}
 
 impl Exchanges {
     /// The request as the backend gets it: injected last, so that nothing of the client's can undo it.
@@ -47,6 +65,10 @@ impl Exchanges {
         let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         if size + target.len() > policy.head_limit {
             return Err(Refusal::HeadTooLarge);
+        }
+        // One spelling of it, whatever zeros it began with.
+        if let Some(length) = body.size_hint().exact().filter(|_| head.headers.contains_key(header::CONTENT_LENGTH)) {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         let limit = policy.body_limit;
         if limit.is_some_and(|limit| body.size_hint().lower() > limit) {

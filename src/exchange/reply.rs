@@ -115,8 +115,8 @@ impl Body for ReplyBody {
         match &self.0 {
             Source::Empty => true,
             Source::Own { bytes, .. } => bytes.is_empty(),
-            // Only what was polled to its end has given its connection back.
-            Source::Backend(passing) => passing.lease.is_none() && passing.inner.is_end_stream(),
+            // A head that is all there is has to say so itself: gRPC takes no empty frame of data for an end.
+            Source::Backend(passing) => passing.inner.is_end_stream() && !passing.trailers.is_busy(),
         }
     }
 

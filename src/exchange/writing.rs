@@ -120,6 +120,10 @@ fn upgraded(
 fn clean(head: &mut response::Parts, exchanges: &Exchanges, tunnels: bool) {
     let upgrade = head.headers.get(header::UPGRADE).cloned();
     headers::remove_hop_by_hop(&mut head.headers);
+    // No body follows these, whatever length they claim (RFC 9112, section 6.3).
+    if matches!(head.status.as_u16(), 204 | 304) {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
     if let Some(upgrade) = upgrade.filter(|_| tunnels) {
         head.headers.insert(header::UPGRADE, upgrade);
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));

@@ -160,6 +160,7 @@ impl Open {
                 }
                 () = due.as_mut(), if !leaving => {
                     leaving = true;
+                    watch.tell_to_end();
                     connection.as_mut().graceful_shutdown();
                 }
                 () = cut.cancelled() => return,

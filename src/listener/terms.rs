@@ -12,6 +12,12 @@ use super::stream::Streams;
 
 /// The smallest read buffer that hyper takes.
 const LEAST_BUFFER: usize = 8 << 10;
+/// What one HTTP/2 stream may send ahead of its backend.
+const STREAM_WINDOW: u32 = 64 << 10;
+/// For how many streams a connection has room: as many that are not read hold their own windows, and nobody else's.
+const WINDOWS: u32 = 256;
+/// What is held of one stream's response for its client.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// What holds for the connections of a listener from when they are accepted.
 pub struct Terms {
@@ -67,6 +73,9 @@ fn protocol(limits: &ListenerLimits) -> auto::Builder<Streams> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.head.0).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(STREAM_WINDOW.saturating_mul(limits.streams.clamp(1, WINDOWS)))
+        .max_send_buf_size(SEND_BUFFER)
         // Explicit, since without them a client that resets what it opens costs without bound (CVE-2023-44487).
         .max_pending_accept_reset_streams(Some(20))
         .max_local_error_reset_streams(Some(100))

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::header::HOST;
 use http::request::Parts;
+use http::uri::Scheme;
 use http::{Method, Version};
 
 use crate::headers;
@@ -17,6 +18,8 @@ pub enum Malformed {
     Host,
     #[error("CONNECT is not proxied")]
     Connect,
+    #[error("the body has a transfer coding other than chunked")]
+    Coding,
 }
 
 /// Refuses a target that routing and the backend might read differently.
@@ -26,6 +29,9 @@ pub enum Malformed {
 pub fn check_target(head: &Parts) -> Result<(), Malformed> {
     if head.method == Method::CONNECT {
         return Err(Malformed::Connect);
+    }
+    if head.uri.scheme().is_some_and(|scheme| *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS) {
+        return Err(Malformed::Path);
     }
     let path = head.uri.path();
     if path == "*" && head.method == Method::OPTIONS {
@@ -92,6 +98,9 @@ pub fn host(head: &Parts) -> Result<Cow<'_, str>, Malformed> {
         return Err(Malformed::Host);
     }
     let name = without_port(authority).ok_or(Malformed::Host)?;
+    if name.is_empty() && head.version > Version::HTTP_10 {
+        return Err(Malformed::Host);
+    }
     Ok(if name.bytes().any(|b| b.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() })
 }
 
@@ -104,7 +113,8 @@ fn without_port(authority: &str) -> Option<&str> {
     let one_name = name.starts_with('[') == name.ends_with(']') && (name.starts_with('[') || !name.contains(':'));
     // The root's dot names the same host.
     let name = name.strip_suffix('.').unwrap_or(name);
-    (sound && one_name && port.bytes().all(|b| b.is_ascii_digit())).then_some(name)
+    let is_port = port.bytes().all(|b| b.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok());
+    (sound && one_name && is_port).then_some(name)
 }
 
 #[cfg(test)]

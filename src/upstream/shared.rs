@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, Version, header};
+use http_body::Body as _;
 use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
@@ -106,6 +107,7 @@ pub fn for_http2(request: &mut Request<Outgoing>, scheme: &str) {
     *request.version_mut() = Version::HTTP_2;
     request.headers_mut().remove(header::UPGRADE);
     request.headers_mut().remove(header::CONNECTION);
+    request.headers_mut().remove(header::TRANSFER_ENCODING);
     let authority = request.headers().get(header::HOST).map(|host| Authority::try_from(host.as_bytes()));
     let (Some(Ok(authority)), Ok(scheme)) = (authority, Scheme::try_from(scheme)) else { return };
     request.headers_mut().remove(header::HOST);
@@ -120,6 +122,10 @@ pub fn for_http2(request: &mut Request<Outgoing>, scheme: &str) {
 /// The same as HTTP/1.1 has it, should it have been meant for HTTP/2 before.
 pub fn for_http1(request: &mut Request<Outgoing>) {
     *request.version_mut() = Version::HTTP_11;
+    // Of some methods a body is not expected, and one of unknown length would be left out without a word.
+    if !request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_LENGTH) {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let Some(authority) = request.uri().authority() else { return };
     if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
         request.headers_mut().insert(header::HOST, host);

@@ -1,6 +1,8 @@
 //! What arrives at the socket.
 
 mod arrival;
+mod conformance;
+mod http2;
 mod tls;
 
 use std::time::Duration;

@@ -1,8 +1,10 @@
 //! Backends: reached, not reached, slow, wrong.
 
 mod circuit;
+mod conformance;
 mod protocol;
 mod retry;
+mod streaming;
 mod timeout;
 mod tunnel;
 

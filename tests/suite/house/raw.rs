@@ -100,6 +100,20 @@ impl RawClient {
         }
     }
 
+    /// What comes next; none at the end of the connection.
+    pub fn some(&mut self) -> Option<Vec<u8>> {
+        if !self.unread.is_empty() {
+            return Some(std::mem::take(&mut self.unread));
+        }
+        let mut buffer = [0; 4096];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => None,
+            Ok(read) => Some(buffer[..read].to_vec()),
+            Err(error) if is_end(&error) => None,
+            Err(error) => panic!("nothing came in time: {error}"),
+        }
+    }
+
     /// Reads a head, its empty line included.
     pub fn head(&mut self) -> Option<String> {
         self.until("\r\n\r\n")

@@ -1,0 +1,112 @@
+//! Responses as no backend should send them: the client gets 502 or a broken stream, and the connection is not used
+//! again.
+
+use crate::house::{House, Plan, RawAnswer};
+
+fn house() -> House {
+    Plan::new().route("name: bytes, match: { path: /bytes }, upstream: 'http://RAW', session: none").open()
+}
+
+#[test]
+fn a_malformed_head_is_502_and_its_connection_is_closed() {
+    let house = house();
+    let large = format!("HTTP/1.1 200 OK\r\nX-A: {}\r\n\r\n", "a".repeat(200 << 10));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: 1\r\n".repeat(300));
+    let heads = [
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: 0x2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nX-A: b\x00c\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nX-A: b\x01c\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nX-A: b\x7fc\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nX-A: b\rX-B: c\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nX-A: b\r\n c\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nX A: b\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\n: b\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 99 OK\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 2000 OK\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 abc OK\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/9.9 200 OK\r\nContent-Length: 2\r\n\r\nab",
+        "ICY 200 OK\r\n\r\nab",
+        "200 OK\r\n\r\nab",
+        &large,
+        &many,
+    ];
+    for head in heads {
+        let before = house.raw_backend.connections();
+        house.raw_backend.next(RawAnswer::keep(head));
+        let reply = house.get("/bytes").send();
+        assert_eq!(reply.status, 502, "{:?}: {:?}", &head[..head.len().min(100)], reply);
+        reply.is(502, "upstream-unavailable");
+        house.raw_backend.next(RawAnswer::keep("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+        assert_eq!(house.get("/bytes").send().passed().text(), "ok");
+        assert_eq!(house.raw_backend.connections(), before + 2, "{:?}", &head[..head.len().min(100)]);
+        house.raw_backend.next(RawAnswer::close("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"));
+        house.get("/bytes").send().passed();
+    }
+    house.close();
+}
+
+#[test]
+fn a_malformed_body_breaks_off_at_the_client() {
+    let house = house();
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for body in [
+        "ZZ\r\nab\r\n0\r\n\r\n",
+        "2\r\nabc\r\n0\r\n\r\n",
+        "2\nab\r\n0\r\n\r\n",
+        "2\r\nab\n0\r\n\r\n",
+        "-2\r\nab\r\n0\r\n\r\n",
+        "0x2\r\nab\r\n0\r\n\r\n",
+        "FFFFFFFFFFFFFFFFF\r\nab\r\n0\r\n\r\n",
+        "2\r\nab\r\n0\r\nX A: 1\r\n\r\n",
+        "2\r\nab\r\n",
+        "",
+    ] {
+        house.raw_backend.next(RawAnswer::close(&format!("{chunked}{body}")));
+        let mut client = house.raw("GET /bytes HTTP/1.1\r\nHost: a\r\n\r\n");
+        let answer = client.rest();
+        assert!(!answer.ends_with("0\r\n\r\n"), "{body:?} passes for whole: {answer:?}");
+    }
+    house.raw_backend.next(RawAnswer::close("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"));
+    assert!(house.get("/bytes").start().breaks_off());
+    house.close();
+}
+
+#[test]
+fn statuses_and_methods_without_a_body_leave_nothing_behind() {
+    let house = house();
+    for (method, answer) in [
+        ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nevil"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\nevil"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nevil\r\n0\r\n\r\n"),
+    ] {
+        house.raw_backend.next(RawAnswer::keep(answer));
+        let reply = house.ask(method, "/bytes").send();
+        assert_eq!((reply.body.len(), reply.complete), (0, true), "{method} {answer:?}");
+        house.raw_backend.next(RawAnswer::keep("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"));
+        assert_eq!(house.get("/bytes").send().passed().text(), "ok", "after {method} {answer:?}");
+    }
+    house.close();
+}
+
+#[test]
+fn other_informational_responses_are_not_passed_on() {
+    let house = house();
+    house.raw_backend.next(RawAnswer::keep(
+        "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\nCloakroom-Set: step=1\r\n\r\n\
+         HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+    ));
+    let mut client = house.raw("GET /bytes HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    let answer = client.rest();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("ok"), "{answer}");
+    assert!(!answer.to_lowercase().contains("cloakroom"), "{answer}");
+    house.close();
+}
