@@ -2,10 +2,11 @@
 //!
 //! Messages do not quote values, which may have come by reference; the line is shown with them.
 
+pub(super) mod injector;
+
 mod address;
 mod header;
 mod identity;
-pub(super) mod injector;
 mod listener;
 mod route;
 mod session;
