@@ -111,6 +111,7 @@ pub async fn start_through(
     let exchanges = InForce::new(Exchanges {
         rooms: Arc::new(rooms),
         sessions: sessions.clone(),
+        store: store.clone(),
         metrics: metrics.clone(),
         drain: drain.clone(),
     });

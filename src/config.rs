@@ -48,8 +48,8 @@ pub use published::json_schema;
 pub use quantity::Quantity;
 pub use reference::Environment;
 pub use route::{
-    IdChoice, Match, OnReject, OnRevoke, PathType, RateLimit, RateLimitPer, RateLimitScope, Rewrite, Route,
-    RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch, UpstreamTls,
+    IdChoice, Match, OnReject, OnRevoke, PathType, RateLimit, RateLimitFailure, RateLimitPer, RateLimitScope, Rewrite,
+    Route, RouteLimits, RouteTimeouts, SessionUse, Start, StartOptions, Touch, UpstreamTls,
 };
 pub use scalar::{Period, Rate, Size};
 pub use server::{ServerAddress, ServerUrl};

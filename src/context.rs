@@ -81,6 +81,13 @@ pub struct Stripped {
     forwarded: Forwarded,
 }
 
+impl Stripped {
+    /// Whether the client is known to speak TLS, to us or to a trusted peer. It may do so without our knowing.
+    pub fn is_https(&self) -> bool {
+        self.forwarded.proto.as_bytes().eq_ignore_ascii_case(b"https")
+    }
+}
+
 #[derive(Debug)]
 struct Forwarded {
     for_: String,

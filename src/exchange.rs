@@ -26,6 +26,7 @@ use crate::listener::{Arrival, Service};
 use crate::respond::{self, Asker, Refusal, Setting, refuse};
 use crate::route::{Malformed, Route, RouteError};
 use crate::session::{Presence, Session, Sessions};
+use crate::store::Store;
 use crate::telemetry::{Metrics, RateLimited, Record};
 
 pub use policy::preflight;
@@ -37,6 +38,8 @@ pub use rooms::Rooms;
 pub struct Exchanges {
     pub rooms: Arc<Rooms>,
     pub sessions: Arc<Sessions>,
+    /// Where limits are counted that sidecars share.
+    pub store: Arc<dyn Store>,
     pub metrics: Metrics,
     pub drain: Drain,
 }
@@ -130,7 +133,7 @@ impl Exchanges {
         }
         let taken = self.rooms.verifier.take(&mut head.headers);
         let route = self.route(&head, stripped.fragment, course, record)?;
-        let counted = self.rooms.limiter.admit_peer(route.index, client)?;
+        let counted = self.rooms.limiter.admit_peer(route.index, client, &*self.store).await?;
         let policy = self.rooms.policies.of(&route);
         let credential = self.identify(&mut head, (&route, policy), stripped, taken, course)?;
         let entrant = self.load(&head, (&route, policy), client, credential.as_ref(), stripped).await?;
@@ -138,7 +141,7 @@ impl Exchanges {
             record.loaded(session.handle(), session.revision());
         }
         let preflight = preflight(&head).is_some();
-        let admitted = self.admit((&route, policy), &counted, entrant, preflight)?;
+        let admitted = self.admit((&route, policy), &counted, entrant, preflight).await?;
         admitted.cut_with(course.cut.take());
         self.touch(&admitted).await;
         let upgrade = stripped.upgrade.as_ref().map(|_| tunnel::client_side(&mut head));
@@ -180,8 +183,8 @@ impl Exchanges {
         };
         let response = refuse(refusal, &setting);
         let code = refusal.code();
-        if let (Refusal::Limit(LimitError::Rate { per, .. }), Some(route)) = (refusal, &course.route) {
-            let label = RateLimited { route: route.name.clone(), per: per_name(*per) };
+        if let (Some(per), Some(route)) = (limited_per(refusal), &course.route) {
+            let label = RateLimited { route: route.name.clone(), per };
             self.metrics.rate_limited.get_or_create(&label).inc();
         }
         self.tell(refusal, course, stripped);
@@ -199,6 +202,15 @@ impl Exchanges {
         } else {
             tracing::debug!(target: "cloakroom::exchange", route, problem = code, request_id, cause = %refusal, "refused");
         }
+    }
+}
+
+/// What was counted together, if a request was one too many.
+fn limited_per(refusal: &Refusal) -> Option<&'static str> {
+    match refusal {
+        Refusal::Limit(LimitError::Rate { per, .. }) => Some(per_name(*per)),
+        Refusal::TooManyBad(_) => Some("credentials"),
+        _ => None,
     }
 }
 

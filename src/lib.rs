@@ -37,6 +37,7 @@ pub mod handle;
 pub mod secret;
 pub mod tls;
 pub mod peer;
+pub mod quota;
 pub mod clock;
 pub mod in_force;
 pub mod drain;

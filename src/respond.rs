@@ -2,8 +2,6 @@
 
 mod problem;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -11,7 +9,8 @@ use http::{Method, Response, StatusCode, Uri};
 
 use crate::headers::Names;
 use crate::identity::{Ambiguous, ForeignOrigin, Unverified};
-use crate::limit::{LimitError, per_name};
+use crate::limit::LimitError;
+use crate::quota::{Exceeded, whole_seconds};
 use crate::route::RouteError;
 use crate::session::{CommitError, LoadError};
 use crate::upstream::UpstreamError;
@@ -21,6 +20,9 @@ pub use problem::{Action, Code};
 
 /// How long a client waits before it asks an ailing part again, in seconds.
 const RETRY_AFTER: u64 = 1;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// Why a request goes no further; a room's own words for it.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +38,7 @@ pub enum Refusal {
     #[error(transparent)]
     Token(#[from] Unverified),
     #[error("too many bad credentials came from this address")]
-    TooManyBad(Duration),
+    TooManyBad(Exceeded),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
@@ -81,6 +83,7 @@ impl Refusal {
                 Code::SessionRevoked
             }
             Self::Load(LoadError::Store(_) | LoadError::UnknownKey(_) | LoadError::Contended)
+            | Self::Limit(LimitError::Store(_))
             | Self::Commit(CommitError::Store(_) | CommitError::Entropy(_) | CommitError::Crypto) => {
                 Code::StoreUnavailable
             }
@@ -109,36 +112,20 @@ impl Refusal {
 
     fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::TooManyBad(wait)
-            | Self::Limit(LimitError::Rate { retry_after: wait, .. })
-            | Self::Upstream(UpstreamError::Down(wait)) => Some(whole_seconds(*wait)),
+            Self::TooManyBad(exceeded) | Self::Limit(LimitError::Rate { exceeded, .. }) => {
+                Some(whole_seconds(exceeded.retry_after))
+            }
+            Self::Upstream(UpstreamError::Down(wait)) => Some(whole_seconds(*wait)),
             _ => (self.code().status() == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER),
         }
     }
 
-    /// The fields of the current draft (draft-ietf-httpapi-ratelimit-headers-11).
-    fn rate_limit(&self) -> Option<[(HeaderName, String); 2]> {
-        let (name, burst, window, wait) = match self {
-            Self::TooManyBad(wait) => ("credentials", 0, Duration::ZERO, *wait),
-            Self::Limit(LimitError::Rate { per, retry_after, burst, window }) => {
-                (per_name(*per), *burst, *window, *retry_after)
-            }
-            _ => return None,
-        };
-        let mut quota = format!("\"{name}\";q={burst}");
-        if !window.is_zero() {
-            quota.push_str(&format!(";w={}", whole_seconds(window)));
+    fn exceeded(&self) -> Option<&Exceeded> {
+        match self {
+            Self::TooManyBad(exceeded) | Self::Limit(LimitError::Rate { exceeded, .. }) => Some(exceeded),
+            _ => None,
         }
-        Some([
-            (HeaderName::from_static("ratelimit"), format!("\"{name}\";r=0;t={}", whole_seconds(wait))),
-            (HeaderName::from_static("ratelimit-policy"), quota),
-        ])
     }
-}
-
-/// Rounded up, at least one: a client that waits so long is let in.
-fn whole_seconds(wait: Duration) -> u64 {
-    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// What of a request its refusal depends on; not looked into unless there is one.
@@ -178,13 +165,19 @@ fn text(value: Option<&HeaderValue>) -> &str {
 
 /// Whether `Accept` names HTML with a weight that nothing else exceeds.
 fn prefers_html(accept: &str) -> bool {
-    let weight = |range: &str| {
-        let given = range.split(';').skip(1).find_map(|parameter| parameter.trim().strip_prefix("q="));
-        given.map_or(1.0, |q| q.trim().parse::<f32>().unwrap_or(0.0))
+    let ranges = || accept.split(',').map(str::trim);
+    let is_html = |range: &&str| range.split(';').next().is_some_and(|of| of.trim().eq_ignore_ascii_case("text/html"));
+    let html = ranges().filter(is_html).map(weight).fold(0.0, f32::max);
+    html > 0.0 && ranges().all(|range| weight(range) <= html)
+}
+
+/// A range's `q`; one that cannot be read is none.
+fn weight(range: &str) -> f32 {
+    let q = |parameter: &str| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse().unwrap_or(0.0))
     };
-    let of = |range: &str| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let html = accept.split(',').filter(|range| of(range) == "text/html").map(weight).fold(0.0, f32::max);
-    html > 0.0 && accept.split(',').all(|range| weight(range) <= html)
+    range.split(';').skip(1).find_map(q).unwrap_or(1.0)
 }
 
 /// What a refusal is answered with, beside the refusal itself.
@@ -238,10 +231,9 @@ pub fn refuse(refusal: &Refusal, setting: &Setting<'_>) -> Response<Bytes> {
     if let Some(seconds) = refusal.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    for (name, value) in refusal.rate_limit().into_iter().flatten() {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(name, value);
-        }
+    if let Some(exceeded) = refusal.exceeded() {
+        headers.extend(exceeded.limit().map(|limit| (RATE_LIMIT, limit)));
+        headers.insert(RATE_LIMIT_POLICY, exceeded.policies.clone());
     }
     response
 }
@@ -302,8 +294,10 @@ mod tests {
     #[test]
     fn browsers_going_to_a_page_are_told_apart() {
         assert!(prefers_html("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
+        assert!(prefers_html("*/*;q=0.8, Text/HTML ; Q=0.9"));
         assert!(!prefers_html("*/*"));
         assert!(!prefers_html("application/json, text/html;q=0.5"));
+        assert!(!prefers_html("application/json, text/html;Q=0.5"));
         assert!(!prefers_html("text/html;q=0"));
         assert!(!prefers_html(""));
     }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
 use crate::handle::{Birth, CommitId, Handle, SecretHash, TokenKey, UserKey};
+use crate::quota::Quota;
 
 pub use apply::{Applied, apply};
 use apply::{records, remains};
@@ -66,6 +67,13 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// False, and nothing is told, of a home of this process alone: the feed is to be read, and grows by nobody else.
     fn follow(&self, listener: Listener) -> bool;
+
+    /// Takes one of a quota that all share who share the home, by a time of the home's own: their clocks differ.
+    ///
+    /// None, of a home of this process alone: whoever asks has nobody to share with, and may as well count.
+    fn take(&self, _key: &str, _quota: Quota) -> Option<Reply<'_, Taken>> {
+        None
+    }
 
     /// Whether sessions can be served now.
     fn reachable(&self) -> Reply<'_, ()> {
@@ -485,6 +493,14 @@ pub enum Conflict {
     Revision,
     /// Another writer changed or unset that field after the base.
     Field(Arc<str>),
+}
+
+/// What became of taking one of a quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    One,
+    /// All are taken; the first comes back after so long.
+    NoneFor(Duration),
 }
 
 /// A page of a trail.

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, CredentialKind, Problems, SessionUse};
+use crate::context;
 use crate::exchange::{Rooms, preflight};
 use crate::headers::{self, TRACEPARENT, TRACESTATE};
 use crate::identity::{Carrier, Credential, Presented, Taken, Token, TokenKind};
@@ -222,15 +223,15 @@ impl Explained<'_> {
         let taken = taken?;
         self.rooms.verifier.give_back(route.index, &taken, &mut head.headers);
         told.credentials = self.found(route, head, &taken);
-        self.admit(route, head, stripped.upgrade.is_some(), &taken)
+        self.admit(route, head, &stripped, &taken)
     }
 
     /// What turns a request away before its session is looked for; a missing credential is told of, and no refusal.
-    fn admit(&self, route: &Route, head: &Parts, upgrades: bool, taken: &Taken) -> Result<(), Refusal> {
+    fn admit(&self, route: &Route, head: &Parts, stripped: &context::Stripped, taken: &Taken) -> Result<(), Refusal> {
         let decides = self.rooms.verifier.pick(route.index, taken).filter(|_| self.uses_session(route));
         let by_cookie = decides == Some(Carrier::Cookie);
         if preflight(head).is_none() && (by_cookie || self.rooms.permissions.start(route.index).is_some()) {
-            self.rooms.origins.check(head, upgrades)?;
+            self.rooms.origins.check(head, stripped.upgrade.is_some(), stripped.is_https())?;
         }
         Ok(())
     }

@@ -225,6 +225,9 @@ pub struct RateLimit {
     pub burst: std::num::NonZeroU32,
     #[serde(default)]
     pub scope: RateLimitScope,
+    /// Of the scope `cluster`: what happens while the store does not count.
+    #[serde(default)]
+    pub on_failure: Option<RateLimitFailure>,
 }
 
 /// What is counted together.
@@ -247,5 +250,20 @@ pub enum RateLimitPer {
 pub enum RateLimitScope {
     /// Each sidecar counts for itself.
     #[default]
+    Local,
+    /// All sidecars of the environment count together, in the store.
+    Cluster,
+}
+
+/// What becomes of requests that cannot be counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RateLimitFailure {
+    /// They are refused with 503.
+    #[default]
+    Closed,
+    /// They pass.
+    Open,
+    /// Each sidecar counts for itself.
     Local,
 }

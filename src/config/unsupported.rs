@@ -18,13 +18,11 @@ struct Rule {
 enum Refuses {
     /// The key, unless it says what holds anyway.
     Unless(fn() -> Value),
-    /// The key, always.
-    Always,
     /// Such a value of a key that is there otherwise.
     Value(fn(&str) -> bool, &'static str),
 }
 
-use Refuses::{Always, Unless, Value as Such};
+use Refuses::{Unless, Value as Such};
 
 const UNIX: Refuses = Such(|text| text.starts_with("unix:"), "Unix sockets are not supported yet");
 
@@ -32,8 +30,6 @@ const UNIX: Refuses = Such(|text| text.starts_with("unix:"), "Unix sockets are n
 const TABLE: &[Rule] = &[
     Rule { place: "admin/address", refuses: UNIX },
     Rule { place: "status/address", refuses: UNIX },
-    Rule { place: "routes/*/rate_limits/*/scope", refuses: Such(|text| text == "cluster", "the scope `cluster` is not supported yet") },
-    Rule { place: "routes/*/rate_limits/*/on_failure", refuses: Always },
     Rule { place: "tracing", refuses: Unless(|| json!({ "otlp": null, "sample": 0.01 })) },
 ];
 
@@ -81,9 +77,8 @@ fn value(node: &mut Node, rule: &Rule, path: &Pointer, findings: &mut Vec<Findin
 }
 
 fn key(entry: &Entry, rule: &Rule, path: &mut Pointer, findings: &mut Vec<Finding>) {
-    match rule.refuses {
-        Unless(default) => unless(entry, &default(), path, findings),
-        _ => not_yet(entry, None, path, findings),
+    if let Unless(default) = rule.refuses {
+        unless(entry, &default(), path, findings);
     }
 }
 
@@ -102,7 +97,7 @@ fn unless(entry: &Entry, default: &Value, path: &mut Pointer, findings: &mut Vec
             }
         }
         (kind, default) if says(kind, default) => {}
-        _ => not_yet(entry, Some(default), path, findings),
+        _ => not_yet(entry, default, path, findings),
     }
 }
 
@@ -115,12 +110,10 @@ fn says(kind: &Kind, default: &Value) -> bool {
     }
 }
 
-fn not_yet(entry: &Entry, default: Option<&Value>, path: &Pointer, findings: &mut Vec<Finding>) {
+fn not_yet(entry: &Entry, default: &Value, path: &Pointer, findings: &mut Vec<Finding>) {
     let finding = Finding::error(entry.key_span.clone(), format_args!("{} is not supported yet", quoted(&entry.key)));
-    let help = match default {
-        Some(default) if !default.is_null() && !default.is_object() => format!("remove it; {default} holds"),
-        _ => "remove it".into(),
-    };
+    let said = !default.is_null() && !default.is_object();
+    let help = if said { format!("remove it; {default} holds") } else { "remove it".into() };
     findings.push(finding.help(help).at_path(path.to_string()));
 }
 

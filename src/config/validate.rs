@@ -7,6 +7,7 @@ pub(super) mod injector;
 mod address;
 mod header;
 mod identity;
+mod limit;
 mod listener;
 mod route;
 mod session;

@@ -39,7 +39,7 @@ impl Exchanges {
         let decides = found.filter(|_| uses);
         let by_cookie = decides.as_ref().is_some_and(|credential| credential.carrier == Carrier::Cookie);
         if by_cookie || self.rooms.permissions.start(route.index).is_some() {
-            self.rooms.origins.check(head, stripped.upgrade.is_some())?;
+            self.rooms.origins.check(head, stripped.upgrade.is_some(), stripped.is_https())?;
         }
         Ok(decides)
     }
@@ -151,7 +151,7 @@ impl Exchanges {
     }
 
     /// Limits, requirements and the place among the open exchanges: once the credential is proven.
-    pub(super) fn admit(
+    pub(super) async fn admit(
         &self,
         (route, policy): (&Arc<Route>, &Policy),
         counted: &PeerAdmitted,
@@ -159,13 +159,15 @@ impl Exchanges {
         preflight: bool,
     ) -> Result<Admitted, Refusal> {
         let Entrant { session, assertion, carrier } = entrant;
-        let permit = self.rooms.limiter.admit(route.index, counted, session.as_ref())?;
+        let limiter = &self.rooms.limiter;
+        let counted = limiter.admit(route.index, counted, session.as_ref(), &*self.store).await?;
         if !policy.require.is_empty() && !preflight {
             let session = session.as_ref().ok_or(Refusal::NoCredential)?;
             if !policy.require.hold(session, &self.sessions.schema) {
                 return Err(Refusal::Requirements);
             }
         }
+        let permit = limiter.enter(route.index, &counted)?;
         let presence = session.as_ref().map(|session| {
             self.sessions.enter(
                 session,

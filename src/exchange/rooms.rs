@@ -70,7 +70,7 @@ impl Rooms {
                 kept.unwrap_or_else(|| Arc::new(Failures::new(bound)))
             }),
             origins: Origins::new(&config.origins),
-            limiter: Limiter::new(&config.routes, before.map(|rooms| &rooms.limiter)),
+            limiter: Limiter::new(&config.routes, config.store.timeout.0, before.map(|rooms| &rooms.limiter)),
             permissions,
             policies,
             upstreams,
@@ -94,12 +94,8 @@ impl Rooms {
         }
     }
 
-    /// Forgets what is whole again or has been idle for too long.
+    /// Forgets what has been idle for too long.
     pub fn sweep(&self) {
-        self.limiter.sweep();
         self.upstreams.sweep();
-        if let Some(failures) = &self.failures {
-            failures.sweep();
-        }
     }
 }

@@ -100,7 +100,8 @@ pub async fn settle(
     }
     let passes = stripped.trailers;
     filter_trailer_field(&mut head.headers, context.reserved(), passes);
-    let trailers = TrailerWriting { writer, state: State::Waiting, strict, passes, preflight };
+    let sized = head.headers.contains_key(header::CONTENT_LENGTH);
+    let trailers = TrailerWriting { writer, state: State::Waiting, strict, passes, preflight, sized };
     Ok(Passage { head, body, lease, sent, presence, permit, trailers, idle: policy.idle, tunnel })
 }
 
@@ -295,11 +296,16 @@ impl Writer {
         }
     }
 
+    fn count(&self, outcome: WriteBack) {
+        let label = WriteBacks { route: self.route.name.clone(), outcome };
+        self.exchanges.metrics.write_backs.get_or_create(&label).inc();
+    }
+
     /// Counts, logs and audits what became of a write-back.
     fn tell(&self, written: &Result<Written, Refusal>) {
         let metrics = &self.exchanges.metrics;
         let outcome = written.as_ref().map_or_else(outcome_of, |written| written.outcome);
-        metrics.write_backs.get_or_create(&WriteBacks { route: self.route.name.clone(), outcome }).inc();
+        self.count(outcome);
         let refusal = match written {
             Ok(written) => {
                 metrics.sessions_started.inc_by(u64::from(written.outcome == WriteBack::Started));
@@ -363,6 +369,8 @@ pub struct TrailerWriting {
     /// Whether the client takes trailers.
     passes: bool,
     preflight: bool,
+    /// Whether the length was told beforehand: a client may have taken the body for whole before the trailers came.
+    sized: bool,
 }
 
 enum State {
@@ -390,6 +398,9 @@ impl TrailerWriting {
             trailers.clear();
         }
         self.state = if collected.is_empty() || self.preflight {
+            State::Passing(trailers)
+        } else if self.sized {
+            self.writer.count(WriteBack::Ignored);
             State::Passing(trailers)
         } else {
             let task = self.writer.exchanges.drain.spawn(self.writer.clone().carry_out(collected, Part::Trailers));

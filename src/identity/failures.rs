@@ -1,44 +1,46 @@
 //! A bound on the bad credentials that one client address may try.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use governor::clock::{Clock as _, QuantaClock};
-use governor::middleware::StateInformationMiddleware;
-use governor::state::keyed::DefaultKeyedStateStore;
-use governor::{Quota, RateLimiter};
+use http::HeaderValue;
 use quick_cache::sync::Cache;
 
 use crate::config;
 use crate::handle::SessionId;
 use crate::peer::limit_key;
+use crate::quota::{self, Counts, Exceeded, Quota};
 
 /// Addresses that may be known to have used up their tries.
 const SPENT: usize = 10_000;
 /// Credentials that are remembered as good, so that their owners get in from a spent address.
 const VERIFIED: usize = 10_000;
 
+/// The quota's name, as clients are told of it.
+const NAME: &str = "credentials";
+
 /// Counts failures; successes cost nothing.
 pub struct Failures {
     bound: config::BadCredentials,
-    limiter: RateLimiter<u128, DefaultKeyedStateStore<u128>, QuantaClock, StateInformationMiddleware>,
+    limiter: Counts,
     clock: QuantaClock,
-    refill: Duration,
+    quota: Quota,
+    policies: HeaderValue,
     spent: Cache<u128, Instant>,
     verified: Cache<[u8; 32], ()>,
 }
 
 impl Failures {
     pub fn new(bound: &config::BadCredentials) -> Self {
-        let refill = bound.rate.per / bound.rate.count.get();
         let burst = std::num::NonZeroU32::new(bound.burst).unwrap_or(std::num::NonZeroU32::MIN);
-        // A zero period cannot come of a rate that was checked; the slowest is then the safest.
-        let quota = Quota::with_period(refill).unwrap_or(Quota::per_hour(std::num::NonZeroU32::MIN)).allow_burst(burst);
+        let quota = Quota::new(bound.rate, burst);
         Self {
             bound: bound.clone(),
-            limiter: RateLimiter::keyed(quota).with_middleware(),
+            limiter: quota.counts(),
             clock: QuantaClock::default(),
-            refill,
+            quota,
+            policies: quota::policies([(NAME, &quota)]),
             spent: Cache::new(SPENT),
             verified: Cache::new(VERIFIED),
         }
@@ -52,13 +54,13 @@ impl Failures {
     /// Whether a credential may be looked at; if not, how long until one may.
     ///
     /// From an address that has no tries left only credentials pass that proved good before.
-    pub fn admit(&self, client: IpAddr, id: Option<&SessionId>) -> Result<(), Duration> {
+    pub fn admit(&self, client: IpAddr, id: Option<&SessionId>) -> Result<(), Exceeded> {
         let Some(until) = self.spent.get(&limit_key(client)) else { return Ok(()) };
         let wait = until.saturating_duration_since(Instant::now());
         if wait.is_zero() || id.is_some_and(|id| self.verified.get(&fingerprint(id)).is_some()) {
             return Ok(());
         }
-        Err(wait)
+        Err(Exceeded { name: NAME.into(), policies: self.policies.clone(), retry_after: wait })
     }
 
     pub fn succeeded_with(&self, id: Option<&SessionId>) {
@@ -72,16 +74,10 @@ impl Failures {
         let key = limit_key(client);
         let wait = match self.limiter.check_key(&key) {
             Ok(state) if state.remaining_burst_capacity() > 0 => return,
-            Ok(_) => self.refill,
+            Ok(_) => self.quota.period,
             Err(refused) => refused.wait_time_from(self.clock.now()),
         };
         self.spent.insert(key, Instant::now() + wait);
-    }
-
-    /// Forgets addresses whose tries are whole again.
-    pub fn sweep(&self) {
-        self.limiter.retain_recent();
-        self.limiter.shrink_to_fit();
     }
 }
 

@@ -13,6 +13,7 @@ mod dial;
 mod feed;
 mod keep;
 mod layout;
+mod limit;
 mod link;
 mod node;
 mod read;
@@ -43,10 +44,13 @@ use self::replicas::Wanted;
 use self::script::Scripts;
 use self::servers::Servers;
 use self::survey::{Ground, Survey};
-use super::{Commit, Counts, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Trail, TrailBounds};
+use super::{
+    Commit, Counts, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Taken, Trail, TrailBounds,
+};
 use crate::clock::{Clock, Time};
 use crate::config::{self, CacheMode, StoreFailure};
 use crate::handle::{Birth, CommitId, Handle, UserKey};
+use crate::quota::Quota;
 
 pub use self::dial::Unusable;
 
@@ -266,6 +270,10 @@ impl Store for Redis {
         // From the beginning, for whoever has just begun to listen.
         self.core.feed.renew();
         true
+    }
+
+    fn take(&self, key: &str, quota: Quota) -> Option<Reply<'_, Taken>> {
+        Some(Box::pin(self.core.take(self.core.keys.limit(key), quota)))
     }
 
     fn reachable(&self) -> Reply<'_, ()> {

@@ -110,6 +110,8 @@ pub enum WriteBack {
     Gone,
     StoreError,
     Started,
+    /// In trailers that do not count.
+    Ignored,
 }
 
 impl WriteBack {
@@ -122,6 +124,7 @@ impl WriteBack {
             Self::Gone => "gone",
             Self::StoreError => "store_error",
             Self::Started => "started",
+            Self::Ignored => "ignored",
         }
     }
 }

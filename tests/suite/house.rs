@@ -33,7 +33,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 pub use authority::{Authority, Certificate, provider};
-pub use backend::{Answer, Backend, Gate};
+pub use backend::{Answer, Backend, Gate, Seen};
 pub use client::{Ask, Reply};
 pub use fault::{Fault, Faults};
 pub use issuer::{Issuer, Says, Signer};

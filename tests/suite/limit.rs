@@ -1,5 +1,8 @@
 //! How much may be asked for.
 
+mod cluster;
+mod concurrency;
+
 use serde_json::json;
 
 use crate::house::{Answer, Gate, Guest, House, Plan, Reply};

@@ -6,6 +6,7 @@ mod redis_server;
 
 mod admin;
 mod app;
+mod browser;
 mod context;
 mod durability;
 mod docs;

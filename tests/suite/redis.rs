@@ -7,6 +7,7 @@ mod example;
 mod fault;
 mod fleet;
 mod layout;
+mod limit;
 mod refusal;
 mod relay;
 mod replicas;

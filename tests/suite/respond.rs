@@ -1,5 +1,7 @@
 //! What clients are told when a request goes no further.
 
+mod grpc;
+
 use serde_json::json;
 
 use crate::house::{Answer, House, Plan};
@@ -144,6 +146,9 @@ fn grpc_has_its_own_statuses() {
     is("/chat", "10", "session-conflict");
     house.backend.next_to("/chat", Answer::set("nonsense=1"));
     is("/chat", "14", "write-back-rejected");
+    house.faults.set(crate::house::Fault::Down);
+    is("/chat", "14", "store-unavailable");
+    house.faults.set(crate::house::Fault::None);
     house.revoke(&guest);
     is("/chat", "16", "session-revoked");
     house.close();

@@ -107,6 +107,7 @@ fn every_published_example_passes_without_a_word() {
         ("coding-workspace", include_str!("../../../config/coding-workspace.yaml")),
         ("dashboard", include_str!("../../../config/dashboard.yaml")),
         ("redis", include_str!("../../../config/redis.yaml")),
+        ("login", include_str!("../../../config/login.yaml")),
         ("redis-tls", include_str!("../../../config/redis-tls.yaml")),
         ("redis-sentinel", include_str!("../../../config/redis-sentinel.yaml")),
         ("redis-cluster", include_str!("../../../config/redis-cluster.yaml")),

@@ -108,6 +108,32 @@ fn a_route_without_a_session_uses_none() {
 }
 
 #[test]
+fn rate_limits_are_such_as_can_be_counted() {
+    let year = "at this rate, what is used up would not be back within a year";
+    route("ROUTE, rate_limits: [{ per: user, rate: 1/h, burst: ‸8785 }]", year);
+    route_accepted("ROUTE, rate_limits: [{ per: user, rate: 1/h, burst: 8784, scope: local }]");
+    let fast = "no more than a thousand million a second can be counted";
+    route("ROUTE, rate_limits: [{ per: user, rate: ‸4000000000/s, burst: 1 }]", fast);
+    reported(&format!("{SOUND}identity: {{ bad_credentials: {{ rate: 1/h, burst: ‸4000000000 }} }}\n"), &[year]);
+    let alone = "a limit of one sidecar does not fail";
+    route("ROUTE, rate_limits: [{ per: user, rate: 1/s, burst: 1, on_failure: ‸open }]", alone);
+}
+
+#[test]
+fn a_limit_that_nobody_shares_is_warned_of() {
+    let text = |store: &str| {
+        format!(
+            "{SESSION}{store}routes: [{{ {ROUTE}, rate_limits: [{{ per: user, rate: 1/s, burst: 1, scope: cluster, on_failure: local }}] }}]\n"
+        )
+    };
+    let found = all(&text(""));
+    assert_eq!((found.len(), found[0].severity), (1, Severity::Warning));
+    assert_eq!(found[0].message, "no other sidecar shares this store; it counts as `local` does");
+    let redis = "store: { kind: redis, url: \"redis://127.0.0.1\" }\nkeyring: { path: k.json }\n";
+    assert_eq!(all(&text(redis)), []);
+}
+
+#[test]
 fn a_started_session_can_come_back() {
     let text = |ids: &str, start: &str| {
         format!(

@@ -23,22 +23,6 @@ fn what_is_not_supported_yet_is_refused_at_its_value() {
 }
 
 #[test]
-fn what_is_not_supported_yet_on_a_route_is_refused() {
-    for (route, message) in [
-        (
-            "ROUTE, rate_limits: [{ per: user, rate: 1/s, burst: 1, scope: ‸cluster }]",
-            "the scope `cluster` is not supported yet",
-        ),
-        (
-            "ROUTE, rate_limits: [{ per: user, rate: 1/s, burst: 1, ‸on_failure: open }]",
-            "`on_failure` is not supported yet",
-        ),
-    ] {
-        reported(&format!("{SESSION}routes: [{{ {} }}]\n", route.replace("ROUTE", ROUTE)), &[message]);
-    }
-}
-
-#[test]
 fn what_says_the_default_is_accepted() {
     sound(&format!(
         "version: 1
@@ -47,7 +31,7 @@ store: {{ kind: embedded, url: null, urls: [], cluster: false, ca: ~, connect_ti
 identity: {{ jwt: null, introspection: [] }}
 session: {{ schema: {{ version: 1, fields: {{}} }} }}
 tracing: {{ otlp: null, sample: 0.01 }}
-routes: [{{ {ROUTE}, upstream_tls: null, forward_credential: false, rate_limits: [{{ per: client, rate: 1/s, burst: 1, scope: local }}] }}]
+routes: [{{ {ROUTE}, upstream_tls: null, forward_credential: false }}]
 "
     ));
 }

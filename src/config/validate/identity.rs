@@ -1,4 +1,4 @@
-use super::{header, some, url};
+use super::{header, limit, some, url};
 use crate::config::{Config, Problems, SameSite, SessionUse};
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
@@ -6,6 +6,9 @@ pub(super) fn validate(config: &Config, problems: &mut Problems) {
     cookie(config, problems);
     if let Some(bad) = &config.identity.bad_credentials {
         some("/identity/bad_credentials", [("burst", bad.burst.into())], problems);
+        if let Some(burst) = std::num::NonZeroU32::new(bad.burst) {
+            limit::quota("/identity/bad_credentials", bad.rate, burst, problems);
+        }
     }
     for (index, origin) in config.origins.iter().enumerate() {
         if !url::is_origin(origin) {

@@ -3,10 +3,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use http::{HeaderName, HeaderValue, Method};
 
 use super::address::is_host;
-use super::{above_zero, header, name, some, url};
-use crate::config::{
-    Config, IdChoice, Match, PathType, Problems, RateLimitPer, Route, SessionUse, Start, UpstreamTls, below,
-};
+use super::{above_zero, header, limit, name, some, url};
+use crate::config::{Config, IdChoice, Match, PathType, Problems, Route, SessionUse, Start, UpstreamTls, below};
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
     if config.routes.is_empty() {
@@ -32,6 +30,7 @@ pub(super) fn validate(config: &Config, problems: &mut Problems) {
         start(&base, route, config, problems);
         headers(&format!("{base}/headers"), route, problems);
         bounds(&base, route, problems);
+        limit::validate(&format!("{base}/rate_limits"), route, config.store.kind, problems);
     }
 }
 
@@ -182,11 +181,6 @@ fn session(base: &str, route: &Route, config: &Config, problems: &mut Problems) 
     for (key, _) in used.iter().filter(|(_, used)| *used) {
         let help = "set `session: required` or `session: optional`";
         problems.error_with_help(format!("{base}/{key}"), "this route has no session", help);
-    }
-    for (index, limit) in route.rate_limits.iter().enumerate() {
-        if matches!(limit.per, RateLimitPer::Session | RateLimitPer::User) {
-            problems.error(format!("{base}/rate_limits/{index}/per"), "this route has no session");
-        }
     }
 }
 

@@ -66,6 +66,11 @@ impl Keys {
         format!("{}:users:{user}", self.0)
     }
 
+    /// In a slot of its own, which the braces choose.
+    pub fn limit(&self, key: &str) -> String {
+        format!("{}:limits:{{{key}}}", self.0)
+    }
+
     pub fn feed(&self) -> String {
         format!("{}:revocations", self.0)
     }

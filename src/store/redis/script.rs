@@ -63,6 +63,7 @@ pub(super) struct Scripts {
     pub list: Script,
     pub revoke: Script,
     pub mark: Script,
+    pub take: Script,
     pub probe: Script,
 }
 
@@ -74,6 +75,7 @@ impl Scripts {
             list: Script::new(include_str!("list.lua")),
             revoke: Script::new(include_str!("revoke.lua")),
             mark: Script::new(include_str!("mark.lua")),
+            take: Script::new(include_str!("take.lua")),
             probe: Script::new(include_str!("probe.lua")),
         }
     }

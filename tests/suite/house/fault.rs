@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use cloakroom::clock::Time;
 use cloakroom::handle::{Birth, Handle, UserKey};
-use cloakroom::store::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Trail};
+use cloakroom::quota::Quota;
+use cloakroom::store::{Commit, Entry, Listener, Outcome, Reply, Revocation, Store, StoreError, Taken, Trail};
 
 use super::Gate;
 
@@ -126,6 +127,13 @@ impl Store for Faulty {
 
     fn follow(&self, listener: Listener) -> bool {
         self.store.follow(listener)
+    }
+
+    fn take(&self, key: &str, quota: Quota) -> Option<Reply<'_, Taken>> {
+        match self.faults.any(WRITING) {
+            Ok(()) => self.store.take(key, quota),
+            Err(error) => Some(Box::pin(std::future::ready(Err(error)))),
+        }
     }
 
     fn reachable(&self) -> Reply<'_, ()> {

@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use cloakroom::handle::Handle;
-use cloakroom::store::{Entry, Outcome, Revocation, Revoked};
+use cloakroom::quota::Quota;
+use cloakroom::store::{Entry, Outcome, Revocation, Revoked, Taken};
 
 use super::fault::{Writers, setting};
 use super::*;
@@ -49,6 +50,20 @@ async fn sessions_of_every_primary_are_found() {
     }
     let listed = home.store.handles(None, usize::MAX).await.unwrap();
     assert!(made.iter().all(|handle| listed.contains(handle)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_every_primary_are_shared() {
+    let cluster = Cluster::start();
+    let (first, second) = (in_cluster(&cluster).await, in_cluster(&cluster).await);
+    let one = Quota { burst: std::num::NonZeroU32::MIN, period: Duration::from_secs(3600) };
+    for n in 0..12 {
+        let key = format!("a:client:192.0.2.{n}");
+        assert_eq!(first.store.take(&key, one).unwrap().await, Ok(Taken::One));
+        assert!(matches!(second.store.take(&key, one).unwrap().await, Ok(Taken::NoneFor(_))));
+    }
+    let held: Vec<u64> = cluster.raws().iter_mut().map(|raw| raw.say("DBSIZE")).collect();
+    assert!(held.iter().all(|keys| *keys > 0) && held.iter().sum::<u64>() == 12, "{held:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -80,6 +80,19 @@ fn trailers_pass_both_ways_and_write_back() {
 }
 
 #[test]
+fn trailers_beside_a_content_length_write_nothing_back() {
+    let house = h2c();
+    let guest = house.visitor();
+    let answer = Answer::ok().header("content-length", "4").body("done");
+    house.backend.next(answer.trailer("grpc-status", "0").trailer("cloakroom-set", "step=7"));
+    let reply = house.post("/h2c").http2().cookie(&guest).header("te", "trailers").send();
+    assert_eq!(reply.passed().trailers.keys().collect::<Vec<_>>(), ["grpc-status"]);
+    assert_eq!((house.revision(&guest), house.field(&guest, "step")), (1, serde_json::json!(null)));
+    assert_eq!(house.metric("cloakroom_write_backs_total{route=\"h2c\",outcome=\"ignored\"}"), 1);
+    house.close();
+}
+
+#[test]
 fn a_client_that_leaves_resets_its_stream_and_no_other() {
     let house = h2c();
     let gate = Gate::closed();

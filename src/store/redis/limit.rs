@@ -1,0 +1,22 @@
+//! Limits that sidecars share.
+
+use redis::Value;
+
+use super::Core;
+use crate::quota::Quota;
+use crate::store::{StoreError, Taken};
+
+impl Core {
+    /// Asked on the link of writes: on the other, the server would tell of every key that this touches.
+    ///
+    /// Where an answer is lost one may be taken twice, which is the safe side of a limit.
+    pub(super) async fn take(&self, key: String, quota: Quota) -> Result<Taken, StoreError> {
+        let period = quota.period.as_nanos() as f64 / 1e3;
+        let call = self.scripts.take.call(&[&key], &[&period.to_string(), &quota.burst.to_string()]);
+        match self.call(&key, &call, self.deadline()).await?.value {
+            Value::Int(0) => Ok(Taken::One),
+            Value::Int(micros) => Ok(Taken::NoneFor(std::time::Duration::from_micros(micros.unsigned_abs()))),
+            _ => Err(StoreError::Unavailable("the server's count cannot be read".into())),
+        }
+    }
+}
