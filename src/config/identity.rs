@@ -159,7 +159,7 @@ pub struct InlineKey {
     pub k: Option<Secret>,
 }
 
-/// Signature algorithms (RFC 7518, RFC 8037).
+/// Signature algorithms (RFC 7518, RFC 8037, RFC 9864).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[allow(clippy::upper_case_acronyms)]
 pub enum Algorithm {
@@ -173,13 +173,14 @@ pub enum Algorithm {
     ES384,
     ES512,
     EdDSA,
+    Ed25519,
     HS256,
     HS384,
     HS512,
 }
 
 impl Algorithm {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::RS256,
         Self::RS384,
         Self::RS512,
@@ -190,6 +191,7 @@ impl Algorithm {
         Self::ES384,
         Self::ES512,
         Self::EdDSA,
+        Self::Ed25519,
         Self::HS256,
         Self::HS384,
         Self::HS512,
@@ -208,6 +210,7 @@ impl Algorithm {
             Self::ES384 => "ES384",
             Self::ES512 => "ES512",
             Self::EdDSA => "EdDSA",
+            Self::Ed25519 => "Ed25519",
             Self::HS256 => "HS256",
             Self::HS384 => "HS384",
             Self::HS512 => "HS512",

@@ -29,7 +29,7 @@ pub struct Endpoint {
     tls: Option<Arc<tls::Client>>,
 }
 
-/// An answer of 200.
+/// An answer of success.
 #[derive(Debug)]
 pub struct Reply {
     pub headers: HeaderMap,
@@ -68,16 +68,11 @@ impl Endpoint {
         Ok(Self { uri, tls: tls.map(Arc::new) })
     }
 
-    /// Another address of the same server's choice, which is held to the same rules.
+    /// Another address, of this server's choice: held to the same rules, and over TLS where this one is.
     pub fn elsewhere(&self, url: &str) -> Result<Self, FetchError> {
-        let uri: Uri = Some(url)
-            .filter(|url| config::is_server_url(url))
-            .ok_or(FetchError::Url)?
-            .parse()
-            .map_err(|_| FetchError::Url)?;
-        if uri.scheme_str() == Some("https") && self.tls.is_none() {
-            return Err(FetchError::Url);
-        }
+        let uri: Option<Uri> = Some(url).filter(|url| config::is_server_url(url)).and_then(|url| url.parse().ok());
+        let same = |uri: &Uri| (uri.scheme_str() == Some("https")) == self.tls.is_some();
+        let uri = uri.filter(same).ok_or(FetchError::Content("it leads to where keys cannot come from"))?;
         Ok(Self { uri, tls: self.tls.clone() })
     }
 
@@ -119,7 +114,7 @@ impl Endpoint {
         let host = self.uri.host().ok_or(FetchError::Url)?.trim_start_matches('[').trim_end_matches(']');
         let port = self.uri.port_u16().unwrap_or(if self.tls.is_some() { 443 } else { 80 });
         let stream = TcpStream::connect((host, port)).await.map_err(FetchError::Connect)?;
-        let Some(tls) = self.tls.as_ref().filter(|_| self.uri.scheme_str() == Some("https")) else {
+        let Some(tls) = &self.tls else {
             return talk(stream, request, limit).await;
         };
         tls.look();

@@ -158,13 +158,14 @@ impl fmt::Debug for Key {
 
 /// The algorithms that a key of this type and curve can be for.
 fn public_kinds(jwk: &Jwk) -> Result<&'static [Algorithm], KeyFlaw> {
-    use Algorithm::{ES256, ES384, ES512, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
+    use Algorithm::{ES256, ES384, ES512, Ed25519, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
     match (&*jwk.kty, jwk.crv.as_deref()) {
         ("RSA", _) => Ok(&[RS256, RS384, RS512, PS256, PS384, PS512]),
         ("EC", Some("P-256")) => Ok(&[ES256]),
         ("EC", Some("P-384")) => Ok(&[ES384]),
         ("EC", Some("P-521")) => Ok(&[ES512]),
-        ("OKP", Some("Ed25519")) => Ok(&[EdDSA]),
+        // Two names for the same thing here, the older of which is for other curves too.
+        ("OKP", Some("Ed25519")) => Ok(&[EdDSA, Ed25519]),
         ("EC" | "OKP", _) => Err(KeyFlaw::Curve),
         _ => Err(KeyFlaw::Type),
     }
@@ -202,7 +203,7 @@ impl Material {
     }
 
     fn parsed(&self, algorithm: Algorithm) -> Result<ParsedPublicKey, KeyFlaw> {
-        use Algorithm::{ES256, ES384, ES512, EdDSA};
+        use Algorithm::{ES256, ES384, ES512, Ed25519, EdDSA};
         let parsed = match (self, algorithm) {
             (Self::Rsa { n, e }, _) => {
                 RsaPublicKeyComponents { n, e }.to_parsed_public_key(rsa(algorithm).ok_or(KeyFlaw::Algorithm)?)
@@ -210,7 +211,7 @@ impl Material {
             (Self::Point(point), ES256) => ParsedPublicKey::new(&scheme::ECDSA_P256_SHA256_FIXED, point),
             (Self::Point(point), ES384) => ParsedPublicKey::new(&scheme::ECDSA_P384_SHA384_FIXED, point),
             (Self::Point(point), ES512) => ParsedPublicKey::new(&scheme::ECDSA_P521_SHA512_FIXED, point),
-            (Self::Point(point), EdDSA) => ParsedPublicKey::new(&scheme::ED25519, point),
+            (Self::Point(point), EdDSA | Ed25519) => ParsedPublicKey::new(&scheme::ED25519, point),
             _ => return Err(KeyFlaw::Algorithm),
         };
         parsed.map_err(|_| KeyFlaw::Unsound)

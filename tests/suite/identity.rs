@@ -3,6 +3,7 @@
 mod attack;
 mod introspection;
 mod keys;
+mod libraries;
 pub mod login;
 
 use std::time::Duration;

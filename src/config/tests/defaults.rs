@@ -103,6 +103,7 @@ fn the_reference_has_every_key() {
 fn every_published_example_passes_without_a_word() {
     for (name, text) in [
         ("reference", include_str!("../../../config/reference.yaml")),
+        ("tokens", include_str!("../../../config/tokens.yaml")),
         ("chat-agent", include_str!("../../../config/chat-agent.yaml")),
         ("coding-workspace", include_str!("../../../config/coding-workspace.yaml")),
         ("dashboard", include_str!("../../../config/dashboard.yaml")),

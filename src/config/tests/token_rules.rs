@@ -69,7 +69,7 @@ fn algorithms_are_named_and_never_none() {
     issuer(&with("‸[]"), "without an algorithm no token counts");
     issuer(&with("[ES256, ‸ES256]"), "this algorithm is in the list already");
     issuer(&with("[ES256, ‸HS256]"), "this algorithm needs a secret that is shared with the issuer");
-    let message = "`none` is not one of `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512`, `EdDSA`, `HS256`, `HS384`, `HS512`";
+    let message = "`none` is not one of `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384`, `ES512`, `EdDSA`, `Ed25519`, `HS256`, `HS384`, `HS512`";
     issuer(&with("[‸none]"), message);
     let missing = ISSUER.replace(", algorithms: [ES256]", "");
     let text = format!("{SOUND}identity: {{ jwt: [{{ {missing} }}] }}\n");

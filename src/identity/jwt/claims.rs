@@ -293,4 +293,39 @@ mod tests {
         let future = json!({ "sub": "u", "auth_time": NOW + 31 });
         assert_eq!(mapped(&mapping, future).err(), Some(Flaw::NotYetValid));
     }
+
+    fn anything() -> impl proptest::strategy::Strategy<Value = Value> {
+        use proptest::prelude::*;
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            (NOW - 100..NOW + 100).prop_map(Value::from),
+            ".{0,3}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(2, 8, 3, |inner| proptest::collection::vec(inner, 0..3).prop_map(Value::from))
+    }
+
+    proptest::proptest! {
+        /// Whatever claims say there is an answer, and a yes only to what is sound.
+        #[test]
+        fn claims_of_any_kind_are_judged(exp in anything(), iat in anything(), sub in anything(), aud in anything()) {
+            let claims = json!({ "exp": exp, "iat": iat, "sub": sub, "aud": aud });
+            let members = claims.as_object().unwrap();
+            let times = times().check(members, Time(NOW * 1000));
+            if times.is_ok() {
+                proptest::prop_assert!(exp.is_u64() && iat.is_u64(), "{}", claims);
+            }
+            let mapping = Mapping::new(&["sub".to_owned()], LoginTime::Iat, OnMissing::Create, &Default::default());
+            if let Ok(lifetime) = times
+                && let Ok(assertion) = mapping.assertion(&"i".into(), members, lifetime)
+            {
+                proptest::prop_assert_eq!(sub.as_str(), Some(&**assertion.subject()));
+            }
+            if is_for(&["a".to_owned()], members).is_ok() {
+                proptest::prop_assert!(aud == "a" || aud.as_array().is_some_and(|names| names.contains(&json!("a"))));
+            }
+        }
+    }
 }

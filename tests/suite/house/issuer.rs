@@ -1,7 +1,7 @@
 //! Somebody who issues tokens: keys to sign with, and a server that publishes them as it was told to.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
@@ -135,6 +135,7 @@ pub enum Says {
 #[derive(Clone)]
 pub struct Issuer {
     pub address: SocketAddr,
+    tls: bool,
     shared: Arc<Shared>,
 }
 
@@ -153,20 +154,45 @@ struct State {
 
 impl Issuer {
     pub fn open() -> Self {
+        Self::serving(None)
+    }
+
+    fn serving(tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let issuer = Self { address: listener.local_addr().expect("an address"), shared: Arc::default() };
+        let address = listener.local_addr().expect("an address");
+        let issuer = Self { address, tls: tls.is_some(), shared: Arc::default() };
         let server = issuer.clone();
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let server = server.clone();
-                thread::spawn(move || server.serve(stream));
+                let (server, tls) = (server.clone(), tls.clone());
+                thread::spawn(move || match tls {
+                    None => server.serve(stream),
+                    Some(config) => {
+                        let connection = rustls::ServerConnection::new(config).expect("a connection");
+                        server.serve(rustls::StreamOwned::new(connection, stream));
+                    }
+                });
             }
         });
         issuer
     }
 
+    /// The same over TLS, with a certificate for 127.0.0.1 that it has signed itself: in PEM.
+    pub fn open_tls() -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .expect("a certificate and its key");
+        (Self::serving(Some(Arc::new(config))), made.cert.pem())
+    }
+
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", if self.tls { "https" } else { "http" }, self.address)
     }
 
     /// What a path answers from now on.
@@ -200,7 +226,7 @@ impl Issuer {
         self.asked(path).len()
     }
 
-    fn serve(&self, mut stream: TcpStream) {
+    fn serve(&self, mut stream: impl Read + Write) {
         let Some(asked) = read(&mut stream) else { return };
         let mut state = self.shared.state.lock().expect("no panic");
         state.asked.push(asked.clone());
@@ -230,7 +256,7 @@ impl Issuer {
     }
 }
 
-fn read(stream: &mut TcpStream) -> Option<Asked> {
+fn read(stream: &mut impl Read) -> Option<Asked> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 4096];
     loop {

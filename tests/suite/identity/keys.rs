@@ -82,6 +82,36 @@ fn keys_come_by_discovery_from_a_file_and_in_place() {
 }
 
 #[test]
+fn keys_come_over_tls_from_whom_the_configuration_trusts() {
+    let (issuer, ca) = Issuer::open_tls();
+    let login = Login { issuer, ..Login::new() };
+    login.issuer.publishes(&[&login.ec]);
+    let document = json!({ "issuer": login.name(), "jwks_uri": login.issuer.url("/keys") });
+    login.issuer.says("/.well-known/openid-configuration", Says::Json(document, None));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.crt");
+    std::fs::write(&path, ca).unwrap();
+    let house = login.plan(&format!("jwks: {{ discovery: true, ca: '{}' }}", path.display())).open();
+    house.verified(&login.token());
+    house.close();
+
+    // Over TLS a document leads nowhere else, and no other authority will do.
+    let document = json!({ "issuer": login.name(), "jwks_uri": Login::new().issuer.url("/keys") });
+    login.issuer.says("/.well-known/openid-configuration", Says::Json(document, None));
+    let house = login.plan(&format!("jwks: {{ discovery: true, ca: '{}' }}", path.display())).open();
+    house.with_token("/chat", &login.token()).send().is(503, "identity-unavailable");
+    house.close();
+    let (_, other) = Issuer::open_tls();
+    std::fs::write(&path, other).unwrap();
+    let asked = login.issuer.times_asked("/keys");
+    let house =
+        login.plan(&format!("jwks: {{ url: '{}', ca: '{}' }}", login.issuer.url("/keys"), path.display())).open();
+    house.with_token("/chat", &login.token()).send().is(503, "identity-unavailable");
+    assert_eq!(login.issuer.times_asked("/keys"), asked);
+    house.close();
+}
+
+#[test]
 fn a_discovery_document_of_another_issuer_is_not_believed() {
     let login = Login::new();
     let document = json!({ "issuer": "https://evil.example", "jwks_uri": login.issuer.url("/keys") });
