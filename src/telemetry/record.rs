@@ -250,7 +250,7 @@ impl Record {
     fn log(&self, last: &Last) {
         tracing::info!(
             target: "cloakroom::access",
-            method = self.method.as_str(),
+            method = method(&self.method),
             route = &*self.figures().route,
             status = self.code(),
             outcome = last.outcome.name(),
@@ -282,6 +282,23 @@ fn protocol(version: Version) -> &'static str {
         Version::HTTP_2 => "http/2",
         Version::HTTP_3 => "http/3",
         _ => "http/1.1",
+    }
+}
+
+/// A method that is none of the known ones is not repeated: it may be anything.
+pub(super) fn method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "CONNECT" => "CONNECT",
+        "OPTIONS" => "OPTIONS",
+        "TRACE" => "TRACE",
+        "PATCH" => "PATCH",
+        "QUERY" => "QUERY",
+        _ => "_OTHER",
     }
 }
 

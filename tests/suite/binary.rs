@@ -91,6 +91,14 @@ impl Binary {
         String::from_utf8_lossy(&self.audited.lock().unwrap()).into_owned()
     }
 
+    /// Asks it to end, and waits until it has: its exit code, and all that it has logged and written.
+    pub fn end(self) -> (Option<i32>, String, String) {
+        let (logs, audited) = (self.logs.clone(), self.audited.clone());
+        let code = self.terminate();
+        let whole = |kept: &Mutex<Vec<u8>>| String::from_utf8_lossy(&kept.lock().unwrap()).into_owned();
+        (code, whole(&logs), whole(&audited))
+    }
+
     pub fn id(&self) -> u32 {
         self.child.id()
     }

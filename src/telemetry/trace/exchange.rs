@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use opentelemetry::trace::SpanKind;
 
 use super::{Place, Span};
+use crate::telemetry::record::method;
 
 /// The server's span, and the client's towards the backend, which is part of it.
 pub struct Spans {
@@ -118,22 +119,5 @@ impl Spans {
             _ if ending.outcome == "aborted" => server.failed("aborted"),
             _ => {}
         }
-    }
-}
-
-/// A method that is none of the known ones is not repeated: it may be anything.
-fn method(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "HEAD" => "HEAD",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "DELETE" => "DELETE",
-        "CONNECT" => "CONNECT",
-        "OPTIONS" => "OPTIONS",
-        "TRACE" => "TRACE",
-        "PATCH" => "PATCH",
-        "QUERY" => "QUERY",
-        _ => "_OTHER",
     }
 }

@@ -1,6 +1,6 @@
 //! The admin API against its own description, by a program that knows nothing else of it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::telemetry::sidecar::{Sidecar, TOKEN};
@@ -17,8 +17,9 @@ const EXAMPLES: &str = "12";
 #[test]
 fn every_answer_is_as_the_description_says() {
     let sidecar = Sidecar::run("store: { kind: memory }\naudit: { sinks: [] }");
-    let tools = std::env::var("CLOAKROOM_SCHEMATHESIS").unwrap_or_else(|_| "target/schemathesis".into());
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join(tools).join("bin/schemathesis");
+    let cache = std::env::var("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|_| Path::new(&std::env::var("HOME").expect("a home")).join(".cache"));
+    let program = cache.join("cloakroom/schemathesis/bin/schemathesis");
     let folder = tempfile::tempdir().unwrap();
     let output = Command::new(&program)
         .current_dir(folder.path())
