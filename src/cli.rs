@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod explain;
 mod health;
+mod injector;
 mod keys;
 mod quickstart;
 mod reseal;
@@ -42,6 +43,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Says whether a sidecar runs, or can serve; for container health checks
     Health(health::HealthArgs),
+    /// Runs the Kubernetes admission webhook that adds sidecars to pods
+    Injector(injector::InjectorArgs),
     /// Makes, rotates and lists the keys of a keyring
     Keys(keys::KeysArgs),
     /// Prints the configuration's JSON Schema, for editors
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Session(args) => session::run(&args),
         Command::Audit(args) => audit::run(&args),
         Command::Health(args) => health::run(&args),
+        Command::Injector(args) => injector::run(&args),
         Command::Keys(args) => keys(&args),
         Command::Schema => check::schema(),
     }

@@ -51,6 +51,12 @@ impl Time {
     }
 }
 
+impl From<Time> for SystemTime {
+    fn from(time: Time) -> Self {
+        time.system()
+    }
+}
+
 /// RFC 3339 in UTC, whole seconds.
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

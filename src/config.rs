@@ -10,6 +10,8 @@ mod document;
 mod finding;
 mod form;
 mod identity;
+mod injector;
+pub mod kubernetes;
 mod lines;
 mod listener;
 mod load;
@@ -17,6 +19,7 @@ mod plain;
 mod pointer;
 mod problem;
 mod published;
+mod quantity;
 mod reference;
 mod route;
 mod scalar;
@@ -35,11 +38,14 @@ pub use identity::{
     Algorithm, BadCredentials, CookieAttributes, CredentialKind, Identity, InlineKey, Introspection, Issuer, KeySource,
     LoginTime, Names, OnMissing, SameSite, SessionIdCarriers,
 };
+pub use injector::{Bounds, Injector, OnRefusal, PullPolicy, Resources, Sidecar, SidecarMode, WebhookTls};
+pub use kubernetes::KubernetesVersion;
 pub use listener::{Admin, Caller, Listener, ListenerLimits, ListenerTls, Shutdown, Status};
-pub use load::{Inspected, Loaded, inspect, inspect_file, load, parse};
+pub use load::{Inspected, Loaded, inspect, inspect_file, inspect_injector, inspect_injector_file, load, parse};
 pub use pointer::below;
 pub use problem::{Problem, Problems, Severity};
 pub use published::json_schema;
+pub use quantity::Quantity;
 pub use reference::Environment;
 pub use route::{
     IdChoice, Match, OnReject, OnRevoke, PathType, RateLimit, RateLimitFailure, RateLimitPer, RateLimitScope, Rewrite,

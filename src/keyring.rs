@@ -7,6 +7,7 @@
 mod derive;
 mod error;
 mod file;
+mod mount;
 mod name;
 mod seal;
 #[cfg(test)]

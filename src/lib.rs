@@ -47,3 +47,4 @@ pub mod readiness;
 pub mod telemetry;
 pub mod audit;
 pub mod admin;
+pub mod injector;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::diagnostic::Diagnostics;
@@ -15,7 +16,7 @@ use super::reference::{self, Environment, reason};
 use super::shape::Walk;
 use super::source::{Source, unreadable};
 use super::veil::Veil;
-use super::{AuditSink, Config, Problems, Severity, clear, json_schema, unsupported, validate};
+use super::{AuditSink, Config, Injector, Problems, Severity, clear, json_schema, unsupported, validate};
 
 /// Far more than any configuration needs, and far less than memory holds.
 const FILE_SIZE: u64 = 1 << 20;
@@ -31,11 +32,64 @@ pub struct Loaded {
 
 /// A configuration that may have errors.
 #[derive(Debug)]
-pub struct Inspected {
+pub struct Inspected<C = Config> {
     /// What could be read, with stand-ins for what could not; none where too little is left for a further
     /// check to mean anything. Only to be checked, never to be run.
-    pub config: Option<Config>,
+    pub config: Option<C>,
     pub source: Source,
+}
+
+/// A kind of file that is read in this way.
+pub(super) trait Form: DeserializeOwned {
+    /// The place without which no further check means anything; empty for the file itself.
+    const HEART: &str;
+    fn schema() -> Value;
+    /// Looks at the tree before it is typed.
+    fn screen(root: &mut Node, text: &str, findings: &mut Vec<Finding>);
+    /// Paths are relative to the file that names them, not to where the process was started.
+    fn anchor(&mut self, folder: &Path);
+    fn validate(&self, problems: &mut Problems);
+}
+
+impl Form for Config {
+    const HEART: &str = "/session/schema/fields";
+
+    fn schema() -> Value {
+        json_schema()
+    }
+
+    fn screen(root: &mut Node, text: &str, findings: &mut Vec<Finding>) {
+        clear::refuse(root, text, findings);
+        unsupported::refuse(root, findings);
+    }
+
+    fn anchor(&mut self, folder: &Path) {
+        anchor(self, folder);
+    }
+
+    fn validate(&self, problems: &mut Problems) {
+        validate::validate(self, problems);
+    }
+}
+
+impl Form for Injector {
+    const HEART: &str = "";
+
+    fn schema() -> Value {
+        schemars::schema_for!(Self).to_value()
+    }
+
+    fn screen(_: &mut Node, _: &str, _: &mut Vec<Finding>) {}
+
+    fn anchor(&mut self, folder: &Path) {
+        for path in [&mut self.tls.certificate, &mut self.tls.key] {
+            *path = folder.join(&*path).components().collect();
+        }
+    }
+
+    fn validate(&self, problems: &mut Problems) {
+        validate::injector::validate(self, problems);
+    }
 }
 
 /// Reads a file, with the references to the environment of this process.
@@ -59,17 +113,37 @@ pub fn parse(text: &str, path: &Path, environment: Environment<'_>) -> Result<Lo
 /// # Errors
 /// The file cannot be read, is no UTF-8 or is larger than 1 MiB.
 pub fn inspect_file(path: &Path) -> Result<Inspected, Diagnostics> {
+    Ok(inspect(&read(path)?, path, &|name| std::env::var(name).ok()))
+}
+
+/// Reads the injector's file, whose problems are told in the same way.
+///
+/// # Errors
+/// As [`inspect_file`].
+pub fn inspect_injector_file(path: &Path) -> Result<Inspected<Injector>, Diagnostics> {
+    Ok(inspect_injector(&read(path)?, path, &|name| std::env::var(name).ok()))
+}
+
+/// Reads a text as the injector's file.
+pub fn inspect_injector(text: &str, path: &Path, environment: Environment<'_>) -> Inspected<Injector> {
+    inspect_as(text, path, environment)
+}
+
+fn read(path: &Path) -> Result<String, Diagnostics> {
     let refused = |message: String| unreadable(&path.display().to_string(), message);
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(FILE_SIZE + 1).read_to_end(&mut bytes))
         .map_err(|e| refused(format!("the configuration cannot be read: {}", reason(&e))))?;
-    let text = String::from_utf8(bytes).map_err(|_| refused("the configuration is not UTF-8 text".into()))?;
-    Ok(inspect(&text, path, &|name| std::env::var(name).ok()))
+    String::from_utf8(bytes).map_err(|_| refused("the configuration is not UTF-8 text".into()))
 }
 
 /// Reads a text as far as it can be read.
 pub fn inspect(text: &str, path: &Path, environment: Environment<'_>) -> Inspected {
+    inspect_as(text, path, environment)
+}
+
+fn inspect_as<C: Form>(text: &str, path: &Path, environment: Environment<'_>) -> Inspected<C> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut source = Source {
         file: path.display().to_string(),
@@ -82,7 +156,7 @@ pub fn inspect(text: &str, path: &Path, environment: Environment<'_>) -> Inspect
         referred: Vec::new(),
     };
     let folder = path.parent().unwrap_or(Path::new(""));
-    let config = match tree(&mut source, folder, environment) {
+    let config = match tree::<C>(&mut source, folder, environment) {
         Ok(root) => typed(&mut source, root, folder),
         Err(finding) => {
             source.veil = Veil::over_lines(&source.text, &source.lines);
@@ -103,7 +177,7 @@ impl Inspected {
     }
 }
 
-fn tree(source: &mut Source, folder: &Path, environment: Environment<'_>) -> Result<Node, Finding> {
+fn tree<C: Form>(source: &mut Source, folder: &Path, environment: Environment<'_>) -> Result<Node, Finding> {
     if source.text.len() as u64 > FILE_SIZE {
         return Err(Finding::error(0..0, "the configuration is larger than 1 MiB"));
     }
@@ -111,13 +185,12 @@ fn tree(source: &mut Source, folder: &Path, environment: Environment<'_>) -> Res
     let resolved = reference::resolve(&mut root, &source.text, folder, environment, &mut source.findings);
     source.referred = resolved.files;
     source.veil = Veil::over(&root, &source.text, resolved.values);
-    clear::refuse(&root, &source.text, &mut source.findings);
-    unsupported::refuse(&mut root, &mut source.findings);
+    C::screen(&mut root, &source.text, &mut source.findings);
     Ok(root)
 }
 
-fn typed(source: &mut Source, root: Node, folder: &Path) -> Option<Config> {
-    let schema = json_schema();
+fn typed<C: Form>(source: &mut Source, root: Node, folder: &Path) -> Option<C> {
+    let schema = C::schema();
     let definitions = schema.get("$defs").unwrap_or(&Value::Null);
     let mut walk = Walk {
         definitions,
@@ -129,17 +202,17 @@ fn typed(source: &mut Source, root: Node, folder: &Path) -> Option<Config> {
     let value = walk.value(&root, None, &schema);
     source.broken = walk.broken;
     source.root = Some(root);
-    let mut config = deserialized(source, value)?;
-    anchor(&mut config, folder);
+    let mut config: C = deserialized(source, value)?;
+    config.anchor(folder);
     let mut problems = Problems::default();
-    validate::validate(&config, &mut problems);
+    config.validate(&mut problems);
     source.absorb(problems);
-    source.has("/session/schema/fields").then_some(config)
+    source.has(C::HEART).then_some(config)
 }
 
 /// The walk leaves nothing for serde to refuse; should it ever, the place is known all the same.
-fn deserialized(source: &mut Source, value: Value) -> Option<Config> {
-    match serde_path_to_error::deserialize::<_, Config>(value) {
+fn deserialized<C: Form>(source: &mut Source, value: Value) -> Option<C> {
+    match serde_path_to_error::deserialize::<_, C>(value) {
         Ok(config) => Some(config),
         Err(error) => {
             let mut pointer = Pointer::root();

@@ -2,6 +2,8 @@
 //!
 //! Messages do not quote values, which may have come by reference; the line is shown with them.
 
+pub(super) mod injector;
+
 mod address;
 mod header;
 mod identity;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
-use super::{Fault, KeyringError};
+use super::{Fault, KeyringError, mount};
 use crate::clock::Time;
 use crate::handle::{decode, random};
 use crate::secret::Secret;
@@ -24,6 +24,9 @@ const MAX_SIZE: usize = 64 * 1024;
 
 /// Any access for others, and write access for the group.
 const EXPOSING: u32 = 0o027;
+
+/// Write access for anybody but the owner.
+const WRITABLE: u32 = 0o022;
 
 const MODE: u32 = 0o600;
 
@@ -154,7 +157,7 @@ fn read_with_metadata(path: &Path) -> Result<(Keys, Metadata), KeyringError> {
     let file = File::open(path).map_err(of(path))?;
     let metadata = file.metadata().map_err(of(path))?;
     let mode = metadata.mode() & 0o7777;
-    if mode & EXPOSING != 0 {
+    if mode & EXPOSING != 0 && !(mode & WRITABLE == 0 && mount::is_private(&file)) {
         return Err(KeyringError::Exposed { path: path.into(), mode });
     }
     let text = slurp(file).map_err(of(path))?;

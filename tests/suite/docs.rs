@@ -51,14 +51,23 @@ fn blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
 
 /// What a configuration's check says, warnings included; nothing if it is content.
 fn complaints(text: &str) -> String {
-    // Certificates stand in /tls on the pages.
+    // Certificates stand in /tls on the pages, and a pod's secrets where its Secret is mounted.
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     let certificate = authority.issue("app.example");
     for (name, pem) in [("tls.crt", &certificate.chain), ("tls.key", &certificate.key), ("ca.crt", &authority.pem)] {
         fs::write(folder.path().join(name), pem).unwrap();
     }
-    let text = text.replace("/tls/", &format!("{}/", folder.path().display()));
-    let environment = |name: &str| Some(format!("{name}-of-sixteen-and-more-characters"));
+    for entry in ["admin-token", "redis-password"] {
+        fs::write(folder.path().join(entry), format!("{entry}-of-sixteen-and-more-characters")).unwrap();
+    }
+    let here = format!("{}/", folder.path().display());
+    let text = text.replace("/tls/", &here).replace("/var/run/secrets/cloakroom/", &here);
+    let environment = |name: &str| match name {
+        "CLOAKROOM_LISTEN" => Some("0.0.0.0:8080".to_owned()),
+        "CLOAKROOM_UPSTREAM" => Some("http://127.0.0.1:8000".to_owned()),
+        "CLOAKROOM_LOG_LEVEL" => Some("info".to_owned()),
+        _ => Some(format!("{name}-of-sixteen-and-more-characters")),
+    };
     let inspected = config::inspect(&text, Path::new("cloakroom.yaml"), &environment);
     let mut problems = Problems::default();
     if let Some(config) = &inspected.config {
@@ -80,6 +89,14 @@ fn every_configuration_in_the_pages_passes_the_check() {
                     let missing = |key: &str| !block.lines().any(|line| line.starts_with(&format!("{key}:")));
                     text.extend(REST.iter().filter(|(key, _)| missing(key)).map(|(_, rest)| *rest));
                 }
+                "# injector.yaml" => {
+                    let inspected = config::inspect_injector(block, Path::new("injector.yaml"), &|_| None);
+                    let problems = inspected.source.diagnose(Problems::default());
+                    assert!(problems.is_empty() && inspected.config.is_some(), "{}:\n{problems}", path.display());
+                    continue;
+                }
+                // Held against the chart, by its own tests.
+                "# values.yaml, in part" | "# Chart.yaml, in part" | "# templates/deployment.yaml, in part" => continue,
                 other => panic!("{}: a YAML block begins with '{other}', not with its file's name", path.display()),
             }
             let complaints = complaints(&text);

@@ -12,6 +12,7 @@ mod durability;
 mod docs;
 mod exchange;
 mod identity;
+mod kubernetes;
 mod limit;
 mod listener;
 mod respond;

@@ -6,9 +6,13 @@ use crate::config::{Config, Problems};
 
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
     some("/audit", [("keep", config.audit.keep.into())], problems);
-    if !is_filter(&config.log.level) {
+    log_level("/log/level", &config.log.level, problems);
+}
+
+pub(super) fn log_level(path: &str, level: &str, problems: &mut Problems) {
+    if !is_filter(level) {
         let help = "a level is `error`, `warn`, `info`, `debug` or `trace`; a filter is `info,TARGET=debug`";
-        problems.error_with_help("/log/level", "this is neither a level nor a filter", help);
+        problems.error_with_help(path, "this is neither a level nor a filter", help);
     }
     let tracing = &config.tracing;
     if tracing.otlp.as_deref().is_some_and(|url| !is_collector(url)) {
