@@ -7,13 +7,6 @@ use crate::config::{Config, Problems};
 pub(super) fn validate(config: &Config, problems: &mut Problems) {
     some("/audit", [("keep", config.audit.keep.into())], problems);
     log_level("/log/level", &config.log.level, problems);
-}
-
-pub(super) fn log_level(path: &str, level: &str, problems: &mut Problems) {
-    if !is_filter(level) {
-        let help = "a level is `error`, `warn`, `info`, `debug` or `trace`; a filter is `info,TARGET=debug`";
-        problems.error_with_help(path, "this is neither a level nor a filter", help);
-    }
     let tracing = &config.tracing;
     if tracing.otlp.as_deref().is_some_and(|url| !is_collector(url)) {
         let help = "a collector that takes OTLP over gRPC is said as `http://HOST:PORT`";
@@ -21,6 +14,13 @@ pub(super) fn log_level(path: &str, level: &str, problems: &mut Problems) {
     }
     if !(0.0..=1.0).contains(&tracing.sample) {
         problems.error_with_help("/tracing/sample", "a share is from 0 to 1", "`0.01` is one trace in a hundred");
+    }
+}
+
+pub(super) fn log_level(path: &str, level: &str, problems: &mut Problems) {
+    if !is_filter(level) {
+        let help = "a level is `error`, `warn`, `info`, `debug` or `trace`; a filter is `info,TARGET=debug`";
+        problems.error_with_help(path, "this is neither a level nor a filter", help);
     }
 }
 
