@@ -189,7 +189,7 @@ fn agree(store: &str) {
         .sum();
     assert_eq!(trails as f64, CLIENTS as f64 + committed + 3.0 + 1.0);
     // The access log says the same, a line each.
-    let lines = sidecar.lines("cloakroom::access");
+    let lines = sidecar.lines("cloakroom::access", all as usize);
     assert_eq!(lines.len() as f64, all);
     for outcome in ["passed", "refused", "aborted"] {
         let logged = lines.iter().filter(|line| line["outcome"] == outcome).count();

@@ -42,7 +42,7 @@ fn an_audit_reader_that_has_gone_loses_copies_and_nothing_else() {
     let dropped = "audit_dropped_total{sink=\"stdout\"}";
     let figures = sidecar.until("copies are lost", |figures| figures.of(dropped) == 6.0);
     assert_eq!(figures.of("audit_records_total"), 6.0);
-    let warned = sidecar.lines("cloakroom::audit");
+    let warned = sidecar.lines("cloakroom::audit", 1);
     assert_eq!(warned.len(), 1, "told once: {warned:?}");
     assert!(sidecar.said(&["audit", "verify", &guest.handle]).starts_with("whole: 6 records"));
 }

@@ -35,7 +35,7 @@ fn a_damaged_value_is_not_injected_and_is_counted_logged_and_audited() {
     let seen = sidecar.backend.last();
     assert_eq!(seen.header("cloakroom-context"), Some("step=1, theme=\"light\""));
     sidecar.until("it is counted", |figures| figures.of("values_damaged_total") == 1.0);
-    let told = sidecar.lines("cloakroom::session");
+    let told = sidecar.lines("cloakroom::session", 1);
     assert!(told.iter().any(|line| line["field"] == "email" && line["session"] == guest.handle.as_str()), "{told:?}");
     let found = sidecar.audited(|record| record["outcome"] == "damaged");
     assert_eq!((&found["action"], &found["changes"][0]["field"]), (&json!("load"), &json!("email")));

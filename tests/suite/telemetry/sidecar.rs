@@ -168,10 +168,20 @@ impl Sidecar {
         }
     }
 
-    /// The lines of its log from one target.
-    pub fn lines(&self, target: &str) -> Vec<Json> {
+    /// The lines of its log from one target, once there are so many: nobody waits for them to be written.
+    pub fn lines(&self, target: &str, count: usize) -> Vec<Json> {
         let of = |line: &Json| line["target"] == target;
-        self.binary.logged().lines().filter_map(|line| serde_json::from_str(line).ok()).filter(of).collect()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = self.binary.logged();
+            let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok()).filter(of);
+            let lines: Vec<Json> = lines.collect();
+            if lines.len() >= count {
+                return lines;
+            }
+            assert!(Instant::now() < deadline, "in vain waited for {count} lines of {target} in:\n{text}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

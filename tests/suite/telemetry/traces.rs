@@ -83,7 +83,7 @@ fn nothing_is_recorded_of_what_is_not_sampled_and_its_context_passes_as_it_is() 
     assert_eq!(server.parent, "");
     let told = sidecar.backend.last().header("traceparent").unwrap().to_owned();
     assert!(told.starts_with(&format!("00-{}-", server.trace)) && told.ends_with("-01"), "{told}");
-    let logged = sidecar.lines("cloakroom::access");
+    let logged = sidecar.lines("cloakroom::access", 2);
     assert_eq!(logged.last().unwrap()["trace_id"], server.trace.as_str());
 }
 
@@ -120,7 +120,7 @@ fn a_collector_that_hangs_or_is_not_there_stalls_nobody() {
         }
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         sidecar.until("they are dropped and counted", |figures| figures.of("trace_spans_dropped_total") > 0.0);
-        assert!(sidecar.lines("cloakroom::tracing").iter().any(|line| line["level"] == "WARN"));
+        assert!(sidecar.lines("cloakroom::tracing", 1).iter().any(|line| line["level"] == "WARN"));
         // It is asked again once it takes some.
         collector.is(Mood::Takes);
         assert_eq!(sidecar.get("/chat", &guest).status, 200);
