@@ -11,8 +11,9 @@ use crate::telemetry::record::method;
 
 /// The server's span, and the client's towards the backend, which is part of it.
 pub struct Spans {
-    server: Span,
+    /// Before the server's, as it ends: no part outlasts what it is part of.
     client: Span,
+    server: Span,
 }
 
 /// What is known of an exchange at its end.
@@ -35,7 +36,7 @@ pub struct Ending<'a> {
 impl Spans {
     pub(super) fn new(server: Span) -> Self {
         let client = server.later(SpanKind::Client);
-        Self { server, client }
+        Self { client, server }
     }
 
     /// What the backend is told of the span that it belongs to.
