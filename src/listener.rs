@@ -3,6 +3,7 @@
 mod connection;
 mod farewell;
 mod frames;
+mod linger;
 mod pace;
 mod place;
 mod preface;

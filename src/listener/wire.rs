@@ -18,6 +18,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::{Frames, PREFACE};
+use super::linger::Linger;
 use super::pace::Pace;
 use super::stream::Taking;
 
@@ -145,6 +146,7 @@ pub struct Wire<S: AsFd, R> {
     protocol: Protocol,
     /// Of an HTTP/2 connection, at once.
     streams: u32,
+    linger: Linger,
 }
 
 /// What is spoken, as far as the bytes that came tell.
@@ -166,7 +168,15 @@ impl<S: AsFd, R> Drop for Wire<S, R> {
 
 impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R> {
     pub fn new(stream: S, seen: Arc<Seen>, streams: u32, reword: R) -> Self {
-        Self { stream, seen, reword, reworded: Bytes::new(), protocol: Protocol::Unknown(0), streams }
+        Self {
+            stream,
+            seen,
+            reword,
+            reworded: Bytes::new(),
+            protocol: Protocol::Unknown(0),
+            streams,
+            linger: Linger::default(),
+        }
     }
 
     fn poll_paced<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -228,7 +238,7 @@ impl<S: AsFd, R> Wire<S, R> {
     }
 }
 
-impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<S, R> {
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<S, R> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_reworded(cx))?;
         match self.seen.bare_answer(bytes) {
@@ -272,6 +282,12 @@ impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrit
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_reworded(cx))?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        // A client of HTTP/2 goes on sending, if only to say what it has taken.
+        if matches!(self.protocol, Protocol::Http2(_)) {
+            let wire = &mut *self;
+            ready!(wire.linger.poll(&mut wire.stream, cx));
+        }
+        Poll::Ready(Ok(()))
     }
 }
