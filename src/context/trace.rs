@@ -84,7 +84,7 @@ fn is_traceparent(text: &str) -> bool {
 }
 
 /// So many random bytes in hexadecimal, for names that are no secret: a generator that is not for keys does, at a
-/// hundredth of the cost.
+/// fraction of the cost.
 pub fn random_hex<const N: usize>() -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut bytes = [0u8; N];
