@@ -32,6 +32,11 @@ impl Drain {
         self.begun.is_cancelled()
     }
 
+    /// A token that is cancelled when what is still running is to be cut off, if not before.
+    pub fn cut(&self) -> CancellationToken {
+        self.over.child_token()
+    }
+
     /// Resolves when what is still running is to be cut off.
     pub async fn over(&self) {
         self.over.cancelled().await;

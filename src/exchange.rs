@@ -14,7 +14,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Stripped;
@@ -22,7 +21,7 @@ use crate::drain::Drain;
 use crate::identity::{Assertion, Carrier, SessionCookie};
 use crate::in_force::InForce;
 use crate::limit::{LimitError, Permit, per_name};
-use crate::listener::{Arrival, Service};
+use crate::listener::{Arrival, Arriving, Service};
 use crate::respond::{self, Asker, Refusal, Setting, refuse};
 use crate::route::{Malformed, Route, RouteError};
 use crate::session::{Presence, Session, Sessions};
@@ -51,7 +50,7 @@ struct Course {
     route: Option<Arc<Route>>,
     credential: Option<Carrier>,
     /// What ends the connection, should the client not notice that its session has ended.
-    cut: Option<CancellationToken>,
+    cut: Option<Arc<CancellationToken>>,
 }
 
 /// A request at the end of the way in: who asks, on which route, with which session.
@@ -69,7 +68,7 @@ struct Admitted {
 }
 
 impl Admitted {
-    fn cut_with(&self, cut: Option<CancellationToken>) {
+    fn cut_with(&self, cut: Option<Arc<CancellationToken>>) {
         if let (Some(presence), Some(cut)) = (&self.presence, cut) {
             presence.cut_with(cut);
         }
@@ -79,9 +78,13 @@ impl Admitted {
 impl Service for InForce<Exchanges> {
     type Body = ReplyBody;
 
-    async fn answer(self, request: Request<Incoming>, arrival: Arrival) -> Response<ReplyBody> {
+    fn answer(
+        self,
+        request: Request<Arriving>,
+        arrival: Arrival,
+    ) -> impl Future<Output = Response<ReplyBody>> + Send + 'static {
         // The one look at what is in force: another configuration is for the next request.
-        self.current().serve(request, arrival).await
+        self.current().serve(request, arrival)
     }
 
     fn answer_unparsed(&self, status: StatusCode) -> Bytes {
@@ -97,14 +100,16 @@ impl Service for InForce<Exchanges> {
 
 impl Exchanges {
     /// The shell: answers every request, and leaves one record of it.
-    pub async fn serve(&self, request: Request<Incoming>, arrival: Arrival) -> Response<ReplyBody> {
+    pub async fn serve(self: Arc<Self>, request: Request<Arriving>, arrival: Arrival) -> Response<ReplyBody> {
         let mut record = Record::open(self.metrics.clone(), request.method().clone(), request.version());
+        // What is on its way keeps its place here until it is sent: whatever a future is given, it holds twice.
         let (mut head, body) = request.into_parts();
+        let mut body = Some(body);
         let peer = self.rooms.trusted.judge(arrival.peer);
         let client = self.rooms.trusted.client(peer, &head.headers);
         let mut stripped = self.rooms.context.strip(&mut head, peer, &arrival);
         record.traced(stripped.trace.record(&self.tracer), arrival.secure);
-        record.named(&stripped.request_id, stripped.trace.id());
+        record.named(&stripped.request_id, stripped.trace.parent());
         let asker = Asker::of(&head, stripped.upgrade.is_some());
         if onward::is_last_hop(&mut head) {
             let response = Response::new(Bytes::new());
@@ -112,20 +117,27 @@ impl Exchanges {
             return response.map(|bytes| ReplyBody::own(bytes, record));
         }
         let mut course = Course { cut: arrival.cut, ..Course::default() };
-        let place = record.place();
-        let walk = self.walk((head, body), client, &stripped, &mut course, &mut record);
-        match telemetry::within(place, walk).await {
-            Ok(passage) => passage.respond(self, record),
+        let way = (&mut head, &mut body);
+        let passage = match record.place() {
+            None => self.walk(way, client, &mut stripped, &mut course, &mut record).await,
+            // Boxed, so that what is not recorded has no room for it, and is not moved.
+            place => {
+                let walk = self.walk(way, client, &mut stripped, &mut course, &mut record);
+                Box::pin(telemetry::within(place, walk)).await
+            }
+        };
+        match passage {
+            Ok(passage) => passage.respond(&self, record),
             Err(refusal) => self.refuse(&refusal, &course, &asker, &stripped, record),
         }
     }
 
     /// The way of a request, one line a room.
     async fn walk(
-        &self,
-        (mut head, body): (Parts, Incoming),
+        self: &Arc<Self>,
+        (head, body): (&mut Parts, &mut Option<Arriving>),
         client: IpAddr,
-        stripped: &Stripped,
+        stripped: &mut Stripped,
         course: &mut Course,
         record: &mut Record,
     ) -> Result<writing::Passage, Refusal> {
@@ -136,21 +148,21 @@ impl Exchanges {
             return Err(RouteError::Malformed(Malformed::Coding).into());
         }
         let taken = self.rooms.verifier.take(&mut head.headers);
-        let route = self.route(&head, stripped.fragment, course, record)?;
+        let route = self.route(head, stripped.fragment, course, record)?;
         let counted = self.rooms.limiter.admit_peer(route.index, client, &*self.store).await?;
         let policy = self.rooms.policies.of(&route);
-        let credential = self.identify(&mut head, (&route, policy), stripped, taken, course)?;
-        let entrant = self.load(&head, (&route, policy), client, credential.as_ref(), stripped).await?;
+        let credential = self.identify(head, (&route, policy), stripped, taken, course)?;
+        let entrant = self.load(head, (&route, policy), client, credential.as_ref(), stripped).await?;
         if let Some(session) = &entrant.session {
             record.loaded(session.handle(), session.revision(), session.at_hand);
         }
-        let preflight = preflight(&head).is_some();
+        let preflight = preflight(head).is_some();
         let admitted = self.admit((&route, policy), &counted, entrant, preflight).await?;
         admitted.cut_with(course.cut.take());
         self.touch(&admitted).await;
-        let upgrade = stripped.upgrade.as_ref().map(|_| tunnel::client_side(&mut head));
-        let request = self.prepare((head, body), policy, &admitted, stripped)?;
-        let answer = self.forward(request, &admitted, record).await?;
+        let upgrade = stripped.upgrade.as_ref().map(|_| tunnel::client_side(head));
+        let mut request = self.prepare((head, body), policy, &admitted, stripped)?;
+        let answer = self.forward(&mut request, &admitted, record).await?;
         writing::settle(self, answer, admitted, upgrade, stripped, record).await
     }
 

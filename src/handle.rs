@@ -1,6 +1,7 @@
 //! The names that things go by: session ids and handles, births, commit ids, field handles.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
@@ -41,12 +42,21 @@ macro_rules! name {
             }
         }
 
+        impl $type {
+            /// As it is written.
+            pub fn text(&self) -> [u8; $prefix.len() + 22] {
+                let mut text = [0u8; $prefix.len() + 22];
+                let (prefix, name) = text.split_at_mut($prefix.len());
+                prefix.copy_from_slice($prefix.as_bytes());
+                // 16 bytes make 22 characters: there is room for them.
+                let _ = URL_SAFE_NO_PAD.encode_slice(self.0, name);
+                text
+            }
+        }
+
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut text = [0u8; 22];
-                let written = URL_SAFE_NO_PAD.encode_slice(self.0, &mut text).map_err(|_| fmt::Error)?;
-                let text = text.get(..written).and_then(|t| std::str::from_utf8(t).ok()).ok_or(fmt::Error)?;
-                write!(f, "{}{text}", $prefix)
+                f.write_str(std::str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
             }
         }
 
@@ -124,23 +134,25 @@ pub const SESSION_ID_PREFIX: &str = "cr_";
 pub struct SessionId {
     handle: Handle,
     secret: Zeroizing<[u8; 32]>,
+    hash: OnceLock<SecretHash>,
 }
 
 impl SessionId {
     pub fn random() -> Result<Self, NoEntropy> {
-        Ok(Self { handle: Handle(random()?), secret: Zeroizing::new(random()?) })
+        Self::renewed(Handle(random()?))
     }
 
     /// A new secret for the session of that name.
     pub fn renewed(handle: Handle) -> Result<Self, NoEntropy> {
-        Ok(Self { handle, secret: Zeroizing::new(random()?) })
+        Ok(Self { handle, secret: Zeroizing::new(random()?), hash: OnceLock::new() })
     }
 
     /// Reads `cr_` and 64 characters of base64url; anything else is not a session id.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = Zeroizing::new(decode::<48>(text.strip_prefix(SESSION_ID_PREFIX)?)?);
         let (name, secret) = bytes.split_at_checked(16)?;
-        Some(Self { handle: Handle(name.try_into().ok()?), secret: Zeroizing::new(secret.try_into().ok()?) })
+        let (handle, secret) = (Handle(name.try_into().ok()?), Zeroizing::new(secret.try_into().ok()?));
+        Some(Self { handle, secret, hash: OnceLock::new() })
     }
 
     pub fn handle(&self) -> Handle {
@@ -148,9 +160,11 @@ impl SessionId {
     }
 
     pub fn hash(&self) -> SecretHash {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest::digest(&digest::SHA256, &self.secret[..]).as_ref());
-        SecretHash(hash)
+        *self.hash.get_or_init(|| {
+            let mut hash = [0; 32];
+            hash.copy_from_slice(digest::digest(&digest::SHA256, &self.secret[..]).as_ref());
+            SecretHash(hash)
+        })
     }
 
     /// The credential as the client holds it.

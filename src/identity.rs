@@ -100,10 +100,10 @@ impl Verifier {
     /// Takes every credential of ours out of a request, whatever its route.
     pub fn take(&self, headers: &mut HeaderMap) -> Result<Taken, Ambiguous> {
         let cookie = match &self.cookie {
-            Some(cookie) => cookie.take(headers).map_err(|_| Ambiguous)?,
+            Some(cookie) => cookie.take(headers, session_id).map_err(|_| Ambiguous)?,
             None => None,
         };
-        let cookie = cookie.map(|value| Presented::SessionId(session_id(value.as_bytes())));
+        let cookie = cookie.map(Presented::SessionId);
         let bearer = self.take_bearer(headers)?;
         let header = match &self.header {
             Some(name) => take_header(headers, name)?,

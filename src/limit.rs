@@ -183,7 +183,7 @@ impl Limiter {
                 None => rate.take_here(subject.key(), &self.clock),
                 Some(shared) => {
                     let by = *deadline.get_or_insert_with(|| Instant::now() + self.patience);
-                    match shared.take(subject, store, &self.ailing, by).await {
+                    match Box::pin(shared.take(subject, store, &self.ailing, by)).await {
                         Some(taken) => taken,
                         None => rate.take_here(subject.key(), &self.clock),
                     }

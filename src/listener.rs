@@ -1,5 +1,6 @@
 //! Where clients connect: accepted, bounded, served, and let go in order.
 
+mod arriving;
 mod connection;
 mod farewell;
 mod frames;
@@ -15,12 +16,12 @@ mod wire;
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::Drain;
@@ -31,6 +32,7 @@ use farewell::last_call;
 use place::{PerPeer, Places};
 use socket::Door;
 
+pub use arriving::Arriving;
 pub use socket::Bound;
 pub use terms::Terms;
 
@@ -56,7 +58,7 @@ pub struct Arrival {
     pub crowded: bool,
     /// Ends what serves this request alone, connection or stream: for a client that takes nothing any more, and so
     /// does not notice that there is nothing more to take.
-    pub cut: Option<CancellationToken>,
+    pub cut: Option<Arc<CancellationToken>>,
 }
 
 /// What a listener hands requests to.
@@ -66,7 +68,7 @@ pub trait Service: Clone + Unpin + Send + Sync + 'static {
     /// Answers one request.
     fn answer(
         self,
-        request: Request<Incoming>,
+        request: Request<Arriving>,
         arrival: Arrival,
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 

@@ -141,6 +141,9 @@ impl Table {
         let host = path::host(head)?;
         let path = path_to_match(head);
         let chosen = self.select_path(head, method, &host, path);
+        if path::is_plain(path) {
+            return chosen;
+        }
         for reading in path::other_readings(path) {
             let other = self.select_path(head, method, &host, &reading);
             let index = |found: &Result<&Arc<Route>, RouteError>| found.as_ref().map(|route| route.index).ok();

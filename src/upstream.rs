@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use crate::config::{self, Problems};
 use crate::route::RouteIndex;
 
+use body::Patience;
 pub use body::{Outgoing, Sent};
 use origin::{Key, Origin};
 pub use pool::Lease;
@@ -30,8 +31,7 @@ pub struct Upstreams {
 struct Upstream {
     pool: Arc<Pool>,
     connect: Duration,
-    response: Duration,
-    idle: Duration,
+    patience: Patience,
 }
 
 /// A backend's answer: its head, its body to come, the connection that it comes over, and how far the request has come.
@@ -84,8 +84,7 @@ impl Upstreams {
             let upstream = |pool| Upstream {
                 pool,
                 connect: timeouts.connect.0,
-                response: timeouts.response.0,
-                idle: timeouts.idle.0,
+                patience: Patience { idle: timeouts.idle.0, response: timeouts.response.0 },
             };
             upstreams.push(opened.map(upstream));
         }
@@ -94,13 +93,15 @@ impl Upstreams {
 
     /// Sends a request and waits for the head of its response: for as long as it makes progress, and once it was sent
     /// whole, for as long as the route gives its backend.
-    pub async fn forward(&self, route: RouteIndex, request: Request<Outgoing>) -> Result<Answer, UpstreamError> {
+    ///
+    /// The request is taken out of its place when it is sent; without one there is nothing to answer.
+    pub async fn forward(
+        &self,
+        route: RouteIndex,
+        request: &mut Option<Request<Outgoing>>,
+    ) -> Result<Answer, UpstreamError> {
         let Some(upstream) = self.routes.get(route.position()) else { return Err(UpstreamError::ConnectTimeout) };
-        let sent = request.body().sent();
-        tokio::select! {
-            answer = upstream.exchange(request) => answer,
-            overdue = sent.overdue(upstream.idle, upstream.response) => Err(overdue.into()),
-        }
+        upstream.exchange(request).await
     }
 
     /// The host and port of a route's backend.

@@ -207,12 +207,12 @@ impl Explained<'_> {
     fn walk(&self, head: &mut Parts, arrival: Arrival, told: &mut Explanation) -> Result<(), Refusal> {
         let came = head.headers.clone();
         let peer = self.rooms.trusted.judge(arrival.peer);
-        let stripped = self.rooms.context.strip(head, peer, &arrival);
+        let mut stripped = self.rooms.context.strip(head, peer, &arrival);
         let clean = head.headers.clone();
         let taken = self.rooms.verifier.take(&mut head.headers);
         let left = head.headers.clone();
         let mut sent = Parts::clone(head);
-        self.rooms.context.forward(&mut sent, &stripped);
+        self.rooms.context.forward(&mut sent, &mut stripped);
         told.stripped = self.stripped([&came, &clean, &left, &sent.headers]);
         let method = preflight(head).unwrap_or_else(|| head.method.clone());
         told.candidates =

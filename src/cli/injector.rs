@@ -83,7 +83,10 @@ fn serve_webhook(path: &Path, check_only: bool) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Some(policy) = Policy::compile(&config) else { return fail("the configuration is not sound") };
-    let _logs = telemetry::start_logs(&config.log);
+    let _logs = match telemetry::start_logs(&config.log) {
+        Ok(flush) => flush,
+        Err(error) => return fail(error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),

@@ -64,7 +64,10 @@ enum Failed {
 
 pub fn run(args: &QuickstartArgs) -> ExitCode {
     let logs = config::Log { level: "warn,cloakroom::keyring=error".into(), format: config::LogFormat::Pretty };
-    let _logs = telemetry::start_logs(&logs);
+    let _logs = match telemetry::start_logs(&logs) {
+        Ok(flush) => flush,
+        Err(error) => return fail(error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),

@@ -31,7 +31,10 @@ pub fn run(args: &RunArgs) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    let _logs = telemetry::start_logs(&config.log);
+    let _logs = match telemetry::start_logs(&config.log) {
+        Ok(flush) => flush,
+        Err(error) => return fail(error),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),

@@ -1,5 +1,7 @@
 //! W3C trace context, carried on.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
@@ -10,7 +12,7 @@ use crate::telemetry::{Parent, Spans, Tracer};
 #[derive(Debug)]
 pub struct Trace {
     /// What the backend is told.
-    parent: String,
+    parent: Arc<str>,
     state: Option<HeaderValue>,
     /// Whether somebody before us began it.
     continued: bool,
@@ -22,23 +24,25 @@ impl Trace {
     /// Unless a span of our own is recorded, the parent is passed on as it is, and the chain stays whole.
     pub fn of(headers: &mut HeaderMap) -> Self {
         let parent = headers::only(headers, &TRACEPARENT).ok().flatten().and_then(|value| value.to_str().ok());
-        let parent = parent.filter(|text| is_traceparent(text)).map(str::to_owned);
+        let parent: Option<Arc<str>> = parent.filter(|text| is_traceparent(text)).map(Into::into);
         let state = headers::only(headers, &TRACESTATE).ok().flatten().cloned();
         headers.remove(TRACEPARENT);
         headers.remove(TRACESTATE);
         match parent {
             Some(parent) => Self { parent, state, continued: true },
-            None => {
-                let parent = format!("00-{}-{}-00", random_hex::<16>(), random_hex::<8>());
-                Self { parent, state: None, continued: false }
-            }
+            None => Self::begun(),
         }
+    }
+
+    /// A trace that begins here.
+    pub fn begun() -> Self {
+        Self { parent: begun(), state: None, continued: false }
     }
 
     /// Decides whether spans are recorded of it, and has the backend told of ours, if so.
     pub fn record(&mut self, tracer: &Tracer) -> Option<Spans> {
-        let spans = tracer.begin(self.as_parent()?)?;
-        self.parent = spans.traceparent();
+        let spans = tracer.begin(|| self.as_parent())?;
+        self.parent = spans.traceparent().into();
         Some(spans)
     }
 
@@ -50,7 +54,7 @@ impl Trace {
         Some(Parent { trace, span: self.continued.then_some(span), flags })
     }
 
-    pub fn parent(&self) -> &str {
+    pub fn parent(&self) -> &Arc<str> {
         &self.parent
     }
 
@@ -59,7 +63,7 @@ impl Trace {
     }
 
     pub fn id(&self) -> &str {
-        self.parent.get(3..35).unwrap_or_default()
+        headers::trace_id(&self.parent)
     }
 }
 
@@ -83,14 +87,36 @@ fn is_traceparent(text: &str) -> bool {
         && text.len() <= 128
 }
 
-/// So many random bytes in hexadecimal, for names that are no secret: a generator that is not for keys does, at a
-/// fraction of the cost.
-pub fn random_hex<const N: usize>() -> String {
+/// A trace that begins here, and that nobody has decided to record.
+fn begun() -> Arc<str> {
+    let mut parent = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let (trace, span) = parent.split_at_mut(36);
+    fill_with_digits(trace.get_mut(3..35).unwrap_or_default());
+    fill_with_digits(span.get_mut(..16).unwrap_or_default());
+    text(&parent)
+}
+
+/// A name that is no secret: 128 random bits in hexadecimal.
+pub fn random_name() -> Arc<str> {
+    let mut name = [0; 32];
+    fill_with_digits(&mut name);
+    text(&name)
+}
+
+fn text(ascii: &[u8]) -> Arc<str> {
+    std::str::from_utf8(ascii).unwrap_or_default().into()
+}
+
+/// Random digits of a generator that is not for keys, at a fraction of the cost.
+fn fill_with_digits(digits: &mut [u8]) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut bytes = [0u8; N];
-    fastrand::fill(&mut bytes);
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    digits.filter_map(|digit| DIGITS.get(usize::from(digit)).copied().map(char::from)).collect()
+    for sixteen in digits.chunks_mut(16) {
+        let mut random = fastrand::u64(..);
+        for digit in sixteen {
+            *digit = DIGITS.get(random as usize & 15).copied().unwrap_or(b'0');
+            random >>= 4;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -139,7 +139,8 @@ impl Exchanges {
         if let Some(failures) = &self.rooms.failures {
             failures.admit(client, None).map_err(Refusal::TooManyBad)?;
         }
-        let verified = self.rooms.verifier.verify(token, client, now).await;
+        // Boxed, as it is rare and its state large: 8 KiB that every exchange would have room for, and be moved with.
+        let verified = Box::pin(self.rooms.verifier.verify(token, client, now)).await;
         if let Err(Unverified::Flawed(flaw)) = &verified {
             self.metrics.credentials_rejected.get_or_create(&Reason { reason: flaw.name() }).inc();
             if let Some(failures) = &self.rooms.failures {
@@ -219,7 +220,7 @@ fn client_actor(route: &Route, stripped: &Stripped) -> Actor {
     Actor {
         route: Some(route.name.clone()),
         request_id: Some(stripped.request_id.clone()),
-        trace_id: Some(stripped.trace.id().into()),
+        traceparent: Some(stripped.trace.parent().clone()),
         ..Actor::new(ActorKind::Client)
     }
 }

@@ -1,12 +1,17 @@
 //! The way on: the request as the backend gets it.
 
+use std::cell::LazyCell;
+
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Uri, Version, header};
-use hyper::body::{Body as _, Incoming};
+use http::uri::InvalidUri;
+use http::{HeaderValue, Method, Request, Uri, header};
+use http_body::Body as _;
 
 use crate::context::Stripped;
 use crate::headers;
+use crate::listener::Arriving;
 use crate::respond::Refusal;
+use crate::route::Route;
 use crate::session::{LoadError, Session};
 use crate::telemetry::Record;
 use crate::upstream::{Answer, Outgoing, UpstreamError};
@@ -31,26 +36,40 @@ pub(super) fn is_last_hop(head: &mut Parts) -> bool {
     }
 }
 
+fn target(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
+/// The target as the backend gets it: its path and query alone, as the route has them.
+fn rewrite(uri: &mut Uri, route: &Route) -> Result<(), InvalidUri> {
+    let whole = target(uri);
+    let rewritten = if whole == "*" { whole.into() } else { route.rewritten(whole) };
+    // Most are what they are to be; reading one anew takes an allocation and a look at every byte.
+    if uri.authority().is_some() || uri.path_and_query().is_none() || rewritten != whole {
+        *uri = Uri::try_from(&*rewritten)?;
+    }
+    Ok(())
+}
+
 impl Exchanges {
     /// The request as the backend gets it: injected last, so that nothing of the client's can undo it.
     pub(super) fn prepare(
         &self,
-        (mut head, body): (Parts, Incoming),
+        (head, body): (&mut Parts, &mut Option<Arriving>),
         policy: &Policy,
         admitted: &Admitted,
-        stripped: &Stripped,
-    ) -> Result<Request<Outgoing>, Refusal> {
+        stripped: &mut Stripped,
+    ) -> Result<Option<Request<Outgoing>>, Refusal> {
+        let Some(body) = body.take() else { return Err(Refusal::BodyBroken) };
         let context = self.rooms.context.clone();
-        context.forward(&mut head, stripped);
+        context.forward(head, stripped);
         if let Some(session) = &admitted.session {
-            let keyring = self.sessions.keyring();
+            let keyring = LazyCell::new(|| self.sessions.keyring());
             let handle = |session: &Session, path: &str| {
                 keyring.field_handle(session.handle(), session.birth(), path).to_string()
             };
-            context.inject(&mut head, admitted.route.index, session, &handle);
+            context.inject(head, admitted.route.index, session, &handle);
         }
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        let target = if target == "*" { "*".to_owned() } else { admitted.route.rewritten(target).into_owned() };
         let authority = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         if let Some(authority) = authority {
             head.headers.insert(header::HOST, authority);
@@ -60,10 +79,9 @@ impl Exchanges {
             // HTTP/1.0 may come without one, and HTTP/1.1 may not go without.
             head.headers.insert(header::HOST, authority);
         }
-        head.uri = Uri::try_from(target.as_str()).map_err(|_| malformed())?;
-        head.version = Version::HTTP_11;
+        rewrite(&mut head.uri, &admitted.route).map_err(|_| malformed())?;
         let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        if size + target.len() > policy.head_limit {
+        if size + target(&head.uri).len() > policy.head_limit {
             return Err(Refusal::HeadTooLarge);
         }
         // One spelling of it, whatever zeros it began with.
@@ -74,8 +92,11 @@ impl Exchanges {
         if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
             return Err(Refusal::BodyTooLarge);
         }
-        let outgoing = Outgoing::new(body, limit, context);
-        Ok(Request::from_parts(head, outgoing))
+        let mut request = Request::new(Outgoing::new(body, limit, context));
+        *request.method_mut() = head.method.clone();
+        *request.uri_mut() = std::mem::take(&mut head.uri);
+        *request.headers_mut() = std::mem::take(&mut head.headers);
+        Ok(Some(request))
     }
 
     /// Why a session was taken from under its exchange: it came to its absolute expiry, or was revoked.
@@ -90,15 +111,16 @@ impl Exchanges {
 
     pub(super) async fn forward(
         &self,
-        request: Request<Outgoing>,
+        request: &mut Option<Request<Outgoing>>,
         admitted: &Admitted,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let sent = request.body().sent();
+        let Some(sent) = request.as_ref().map(|request| request.body().sent()) else { return Err(Refusal::BodyBroken) };
         record.forwarded(sent.tally(), self.rooms.upstreams.authority(admitted.route.index));
         let forwarding = self.rooms.upstreams.forward(admitted.route.index, request);
         let answer = match &admitted.presence {
             Some(presence) => tokio::select! {
+                biased;
                 answer = forwarding => answer,
                 () = presence.closed() => return Err(self.ended(admitted)),
             },

@@ -13,7 +13,7 @@ use tokio::task::{JoinError, JoinHandle};
 use crate::config::{IdChoice, OnReject};
 use crate::context::Stripped;
 use crate::handle::SessionId;
-use crate::headers;
+use crate::headers::{self, Survey};
 use crate::identity::{Assertion, Carrier};
 use crate::limit::Permit;
 use crate::respond::Refusal;
@@ -43,14 +43,15 @@ pub struct Passage {
 /// Who writes, for the commit and for its record.
 #[derive(Clone)]
 struct Writer {
-    exchanges: Exchanges,
+    exchanges: Arc<Exchanges>,
     route: Arc<Route>,
     session: Option<Arc<Session>>,
     /// What the token says that decided, if one did.
     assertion: Option<Arc<Assertion>>,
     /// The revision that the head of the same response committed.
     own: Option<u64>,
-    actor: Actor,
+    request_id: Arc<str>,
+    traceparent: Arc<str>,
     place: Option<Place>,
 }
 
@@ -62,7 +63,7 @@ struct Written {
 
 /// Takes the write-back out of an answer, has it committed, and makes the response ready for the client.
 pub async fn settle(
-    exchanges: &Exchanges,
+    exchanges: &Arc<Exchanges>,
     answer: Answer,
     admitted: Admitted,
     client: Option<OnUpgrade>,
@@ -73,13 +74,18 @@ pub async fn settle(
     let tunnel = upgraded(&mut response, client)?;
     let (mut head, body) = response.into_parts();
     let context = &exchanges.rooms.context;
-    let collected = Collected::take(&mut head.headers, &context.names, context.reserved());
-    clean(&mut head, exchanges, tunnel.is_some());
+    let found = Survey::of(&head.headers, |name| context.reserved().is_ours(name));
+    let collected = match found.void {
+        true => Collected::take(&mut head.headers, &context.names, context.reserved()),
+        false => Collected::default(),
+    };
+    clean(&mut head, found, exchanges, tunnel.is_some());
     let Admitted { route, session, assertion, carrier, presence, permit, preflight } = admitted;
     let policy = exchanges.rooms.policies.of(&route);
     let mut writer = Writer {
         exchanges: exchanges.clone(),
-        actor: actor(&route, session.as_deref(), stripped),
+        request_id: stripped.request_id.clone(),
+        traceparent: stripped.trace.parent().clone(),
         route: route.clone(),
         session,
         assertion,
@@ -101,7 +107,9 @@ pub async fn settle(
         }
     }
     let passes = stripped.trailers;
-    filter_trailer_field(&mut head.headers, context.reserved(), passes);
+    if found.trailer {
+        filter_trailer_field(&mut head.headers, context.reserved(), passes);
+    }
     let sized = head.headers.contains_key(header::CONTENT_LENGTH);
     let trailers = TrailerWriting { writer, state: State::Waiting, strict, passes, preflight, sized };
     Ok(Passage { head, body, lease, sent, presence, permit, trailers, idle: policy.idle, tunnel })
@@ -120,9 +128,9 @@ fn upgraded(
 }
 
 /// Removes what ends at this hop, and a cookie that would pass for the session's.
-fn clean(head: &mut response::Parts, exchanges: &Exchanges, tunnels: bool) {
-    let upgrade = head.headers.get(header::UPGRADE).cloned();
-    headers::remove_hop_by_hop(&mut head.headers);
+fn clean(head: &mut response::Parts, found: Survey, exchanges: &Exchanges, tunnels: bool) {
+    let upgrade = if found.upgrade { head.headers.get(header::UPGRADE).cloned() } else { None };
+    headers::remove_hop_by_hop(&mut head.headers, found);
     // No body follows these, whatever length they claim (RFC 9112, section 6.3).
     if matches!(head.status.as_u16(), 204 | 304) {
         head.headers.remove(header::CONTENT_LENGTH);
@@ -131,7 +139,7 @@ fn clean(head: &mut response::Parts, exchanges: &Exchanges, tunnels: bool) {
         head.headers.insert(header::UPGRADE, upgrade);
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    let Some(cookie) = exchanges.rooms.verifier.cookie() else { return };
+    let Some(cookie) = exchanges.rooms.verifier.cookie().filter(|_| found.set_cookie) else { return };
     if head.headers.get_all(header::SET_COOKIE).iter().any(|line| cookie.is_set_by(line)) {
         let kept: Vec<HeaderValue> =
             head.headers.get_all(header::SET_COOKIE).iter().filter(|line| !cookie.is_set_by(line)).cloned().collect();
@@ -139,16 +147,6 @@ fn clean(head: &mut response::Parts, exchanges: &Exchanges, tunnels: bool) {
         for line in kept {
             head.headers.append(header::SET_COOKIE, line);
         }
-    }
-}
-
-fn actor(route: &Route, session: Option<&Session>, stripped: &Stripped) -> Actor {
-    Actor {
-        route: Some(route.name.clone()),
-        user: session.and_then(Session::user),
-        request_id: Some(stripped.request_id.clone()),
-        trace_id: Some(stripped.trace.id().into()),
-        ..Actor::new(ActorKind::Backend)
     }
 }
 
@@ -192,9 +190,6 @@ fn hand_over(exchanges: &Exchanges, headers: &mut HeaderMap, id: &SessionId, by_
 
 /// Leaves our names out of `Trailer`, and the field altogether where the client takes none.
 fn filter_trailer_field(headers: &mut HeaderMap, reserved: &headers::Reserved, passes: bool) {
-    if !headers.contains_key(header::TRAILER) {
-        return;
-    }
     let ours = |token: &str| header::HeaderName::from_bytes(token.as_bytes()).is_ok_and(|name| reserved.is_ours(&name));
     let kept = headers::tokens(headers, &header::TRAILER).filter(|token| passes && !ours(token));
     let kept = kept.collect::<Vec<_>>().join(", ");
@@ -229,6 +224,17 @@ impl Passage {
 }
 
 impl Writer {
+    /// The backend, for the trail.
+    fn actor(&self) -> Actor {
+        Actor {
+            route: Some(self.route.name.clone()),
+            user: self.session.as_deref().and_then(Session::user),
+            request_id: Some(self.request_id.clone()),
+            traceparent: Some(self.traceparent.clone()),
+            ..Actor::new(ActorKind::Backend)
+        }
+    }
+
     /// Checks and commits on a task of its own: the backend has acted, and a client that leaves does not undo that.
     async fn write(&self, collected: Collected, part: Part) -> Result<Written, Refusal> {
         self.spawn(collected, part).await.unwrap_or_else(cut_off)
@@ -257,7 +263,7 @@ impl Writer {
         match (checker.check(&collected, part, now.as_deref())?, now.as_deref()) {
             (Wish::Change(proposal), Some(now)) => {
                 let base = self.session.as_deref().unwrap_or(now).base(self.own);
-                let committed = sessions.commit(now, base, &proposal, Action::Write, &self.actor).await?;
+                let committed = sessions.commit(now, base, &proposal, Action::Write, &self.actor()).await?;
                 let outcome = if committed.revision.is_some() { WriteBack::Committed } else { WriteBack::Unchanged };
                 Ok(Written { outcome, committed })
             }
@@ -265,10 +271,10 @@ impl Writer {
                 let carry = rooms.permissions.start(self.route.index).map_or(&[][..], |start| &start.carry);
                 let new_id = match &self.assertion {
                     Some(assertion) => {
-                        sessions.start_by_token(assertion, session, &values, carry, &self.actor).await?;
+                        sessions.start_by_token(assertion, session, &values, carry, &self.actor()).await?;
                         None
                     }
-                    None => Some(sessions.start(session, &values, carry, &self.actor).await?.id),
+                    None => Some(sessions.start(session, &values, carry, &self.actor()).await?.id),
                 };
                 let committed = Committed { revision: Some(1), new_id, ..Committed::default() };
                 Ok(Written { outcome: WriteBack::Started, committed })
@@ -326,13 +332,13 @@ impl Writer {
             target: "cloakroom::writeback",
             route = &*self.route.name,
             session = session.map(|session| tracing::field::display(session.handle())),
-            request_id = self.actor.request_id.as_deref(),
+            request_id = &*self.request_id,
             outcome = outcome.name(),
             cause = %refusal,
             "a write-back was not written",
         );
         if let Some(session) = session {
-            self.exchanges.sessions.audit_attempt(session, Action::Write, outcome.name(), &self.actor);
+            self.exchanges.sessions.audit_attempt(session, Action::Write, outcome.name(), &self.actor());
         }
     }
 }

@@ -1,12 +1,14 @@
 //! What a verified token says, as evidence: there is no other way to one than verification.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
 use crate::clock::Time;
 use crate::config::OnMissing;
+use crate::handle::{Handle, TokenKey};
+use crate::keyring::Keyring;
 
 /// Whose session a verified token means, and what it says of it.
 ///
@@ -25,6 +27,7 @@ pub struct Assertion {
     pub(super) token_id: Option<Arc<str>>,
     pub(super) claims: Arc<[(Arc<str>, Option<Value>)]>,
     pub(super) on_missing: OnMissing,
+    pub(super) names: OnceLock<(Handle, Option<TokenKey>)>,
 }
 
 impl Assertion {
@@ -77,6 +80,16 @@ impl Assertion {
         self.token_id.as_ref()
     }
 
+    /// The handle that it leads to, and the name of the token itself. Made once, as they cost two HMACs: a process has one
+    /// way to name things, whatever becomes of its keys.
+    pub fn names(&self, keyring: impl FnOnce() -> Arc<Keyring>) -> (Handle, Option<TokenKey>) {
+        *self.names.get_or_init(|| {
+            let keyring = keyring();
+            let handle = keyring.token_handle(&self.issuer, &self.session_claim, &self.session_value);
+            (handle, self.token_id.as_ref().map(|id| keyring.token_key(id)))
+        })
+    }
+
     /// The mapped fields in the order of the configuration, each with its claim's value; none where the token does
     /// not have the claim, or has it as null. Types are not checked against the schema.
     pub fn claims(&self) -> &[(Arc<str>, Option<Value>)] {
@@ -120,6 +133,7 @@ impl Assertion {
             token_id: None,
             claims: Arc::new([]),
             on_missing: OnMissing::Create,
+            names: OnceLock::new(),
         }
     }
 
@@ -130,6 +144,7 @@ impl Assertion {
 
     pub fn with_token_id(mut self, token_id: &str) -> Self {
         self.token_id = Some(token_id.into());
+        self.names = OnceLock::new();
         self
     }
 

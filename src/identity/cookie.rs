@@ -1,5 +1,6 @@
 //! The cookie that carries a session id.
 
+use bytes::Bytes;
 use cookie::{Cookie, SameSite};
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 
@@ -38,44 +39,65 @@ impl SessionCookie {
         &self.name
     }
 
-    /// Cuts the session's cookie out of the request; the others stay byte for byte.
-    pub fn take(&self, headers: &mut HeaderMap) -> Result<Option<HeaderValue>, Stray> {
-        if !headers.get_all(COOKIE).iter().any(|line| self.pairs(line).any(|(_, value)| value.is_some())) {
-            return Ok(None);
-        }
-        let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
-        headers.remove(COOKIE);
-        let mut found = Vec::new();
-        for line in &lines {
-            let mut kept = Vec::new();
-            for (pair, value) in self.pairs(line) {
-                match value {
-                    Some(value) => found.push(value.to_vec()),
-                    None => kept.push(pair),
-                }
-            }
-            let kept = kept.join(&b';');
-            if let Ok(rest) = HeaderValue::from_bytes(kept.trim_ascii_start())
-                && !rest.is_empty()
+    /// Cuts the session's cookie out of the request, and has its value read; the others stay byte for byte.
+    pub fn take<T>(&self, headers: &mut HeaderMap, mut read: impl FnMut(&[u8]) -> T) -> Result<Option<T>, Stray> {
+        let mut lines = headers.get_all(COOKIE).iter();
+        let (Some(first), None) = (lines.next(), lines.next()) else { return self.take_of_many(headers, read) };
+        let mut found = None;
+        for pair in pairs(first.as_bytes()) {
+            if let Some(value) = self.value(pair)
+                && found.replace(read(value)).is_some()
             {
-                headers.append(COOKIE, rest);
+                return Err(Stray);
             }
         }
-        match found.as_slice() {
-            // A value that no header can hold cannot have come in one.
-            [value] => Ok(HeaderValue::from_bytes(value).ok()),
-            _ => Err(Stray),
+        if found.is_some() {
+            let rest = self.without(first.as_bytes());
+            match HeaderValue::from_maybe_shared(Bytes::from(rest)) {
+                Ok(rest) if !rest.is_empty() => headers.insert(COOKIE, rest),
+                _ => headers.remove(COOKIE),
+            };
+        }
+        Ok(found)
+    }
+
+    fn take_of_many<T>(&self, headers: &mut HeaderMap, mut read: impl FnMut(&[u8]) -> T) -> Result<Option<T>, Stray> {
+        let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+        let values = || lines.iter().flat_map(|line| pairs(line.as_bytes())).filter_map(|pair| self.value(pair));
+        let mut found = values();
+        let (Some(value), more) = (found.next(), found.next()) else { return Ok(None) };
+        headers.remove(COOKIE);
+        for line in &lines {
+            match HeaderValue::from_bytes(&self.without(line.as_bytes())) {
+                Ok(rest) if !rest.is_empty() => drop(headers.append(COOKIE, rest)),
+                _ => {}
+            }
+        }
+        if more.is_some() { Err(Stray) } else { Ok(Some(read(value))) }
+    }
+
+    /// The value of a pair that has the session's name.
+    fn value<'a>(&self, pair: &'a [u8]) -> Option<&'a [u8]> {
+        let pair = pair.trim_ascii_start();
+        let rest = pair.strip_prefix(self.name.as_bytes())?.trim_ascii_start();
+        match rest.split_first() {
+            None => Some(rest),
+            Some((b'=', value)) => Some(value.trim_ascii()),
+            Some(_) => None,
         }
     }
 
-    /// The pairs of a line as they stand, and the value of those that have the session's name.
-    fn pairs<'a>(&'a self, line: &'a HeaderValue) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
-        line.as_bytes().split(|byte| *byte == b';').map(|pair| {
-            let mut parts = pair.splitn(2, |byte| *byte == b'=');
-            let name = parts.next().unwrap_or_default().trim_ascii();
-            let value = (name == self.name.as_bytes()).then(|| parts.next().unwrap_or_default().trim_ascii());
-            (pair, value)
-        })
+    /// A line's other pairs, as they stand.
+    fn without(&self, line: &[u8]) -> Vec<u8> {
+        let mut rest = Vec::with_capacity(line.len());
+        for (at, pair) in pairs(line).filter(|pair| self.value(pair).is_none()).enumerate() {
+            if at > 0 {
+                rest.push(b';');
+            }
+            rest.extend_from_slice(pair);
+        }
+        rest.drain(..rest.len() - rest.trim_ascii_start().len());
+        rest
     }
 
     /// Gives the client a new id. Without `Max-Age`, so that it ends with the browser's own session.
@@ -110,6 +132,19 @@ impl SessionCookie {
         let name = line.as_bytes().split(|byte| *byte == b'=' || *byte == b';').next().unwrap_or_default().trim_ascii();
         name.is_empty() || name == self.name.as_bytes()
     }
+}
+
+fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(line);
+    std::iter::from_fn(move || {
+        let line = rest?;
+        let (pair, after) = match memchr::memchr(b';', line) {
+            Some(at) => (line.get(..at)?, line.get(at + 1..)),
+            None => (line, None),
+        };
+        rest = after;
+        Some(pair)
+    })
 }
 
 #[cfg(test)]
@@ -159,8 +194,8 @@ mod tests {
             let cookie = SessionCookie::new("__Host-session", &config::CookieAttributes::default());
             let mut headers = HeaderMap::new();
             headers.insert(COOKIE, format!("{before}; __Host-session={value}; {after}").parse().unwrap());
-            let taken = cookie.take(&mut headers).unwrap().unwrap();
-            proptest::prop_assert_eq!(taken.to_str().unwrap(), value);
+            let taken = cookie.take(&mut headers, <[u8]>::to_vec).unwrap().unwrap();
+            proptest::prop_assert_eq!(taken, value.as_bytes());
             proptest::prop_assert_eq!(headers[COOKIE].to_str().unwrap(), format!("{before}; {after}"));
         }
     }

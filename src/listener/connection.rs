@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{Request, Version};
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -24,8 +25,8 @@ use super::socket::Socket;
 use super::stream::Taking;
 use super::terms::Terms;
 use super::transport::Transport;
-use super::wire::{Seen, Wire};
-use super::{Arrival, Service};
+use super::wire::{Answering, Seen, Wire};
+use super::{Arrival, Arriving, Service};
 
 /// A connection that was accepted.
 pub struct Connection {
@@ -94,7 +95,8 @@ impl Connection {
         let transport = match &terms.tls {
             None => Transport::Plain(self.socket),
             Some(tls) => {
-                let accepting = TlsAcceptor::from(tls.current()).accept(self.socket);
+                // Boxed, so that connections without TLS have no room for its handshake.
+                let accepting = Box::pin(TlsAcceptor::from(tls.current()).accept(self.socket));
                 Transport::Tls(Box::new(accepting.await.map_err(Unfit::Handshake)?))
             }
         };
@@ -116,56 +118,161 @@ impl Open {
         let limits = &self.terms.limits;
         let pace = Arc::new(Pace::new());
         let seen = Arc::new(Seen::new(pace.clone()));
-        let (peer, secure) = (self.peer, self.transport.is_secure());
+        let secure = self.transport.is_secure();
         let unparsed = service.clone();
         let reword = move |status| unparsed.answer_unparsed(status);
         let wire = Wire::new(self.transport, seen.clone(), limits.streams, reword);
-        let (cut, headers) = (CancellationToken::new(), limits.headers);
-        let (cutting, drain) = (cut.clone(), self.drain.clone());
-        let answers = service_fn(move |request: Request<Incoming>| {
-            let (seen, service, cut) = (seen.clone(), service.clone(), cutting.clone());
-            seen.pace.begin();
-            let exchange = Exchange(Some(seen.pace.clone()));
-            let (version, drain) = (request.version(), drain.clone());
-            let fragment = seen.had_fragment(request.method(), request.uri());
-            let crowded = request.headers().len() > headers;
-            async move {
-                let cut =
-                    if version <= Version::HTTP_11 { Some(cut) } else { Taking::current().map(|t| t.cut.clone()) };
-                let arrival = Arrival { peer, secure, fragment, crowded, cut };
-                let mut answer = service.answer(request, arrival).await;
-                farewell::say(&drain, &mut answer, version);
-                exchange.answered();
-                Ok::<_, Infallible>(answer.map(|body| seen.answering(body, version)))
-            }
+        let (peer, headers, drain) = (self.peer, limits.headers, self.drain);
+        let cut = Arc::new(drain.cut());
+        let due = Box::pin({
+            let (drain, pace) = (drain.clone(), pace.clone());
+            async move { farewell::due(&drain, &pace).await }
         });
-        let connection = self.terms.http.serve_connection_with_upgrades(TokioIo::new(wire), answers);
-        let (mut connection, mut watch) = (pin!(connection), pin!(Watch::new(pace.clone(), limits.clone())));
-        let (mut due, mut leaving) = (pin!(farewell::due(&self.drain, &pace)), false);
+        let course = Course { peer, watch: Watch::new(pace, limits.clone()), due, leaving: false, cut: cut.clone() };
+        let client = Client { service, seen, drain, peer, secure, headers, cut };
+        course.run(wire, &self.terms, Arc::new(client)).await;
+    }
+}
+
+/// Whom a connection is from, and all that its requests have in common.
+struct Client<S> {
+    service: S,
+    seen: Arc<Seen>,
+    drain: Drain,
+    peer: SocketAddr,
+    secure: bool,
+    /// How many headers a request may have.
+    headers: usize,
+    cut: Arc<CancellationToken>,
+}
+
+impl<S: Service> Client<S> {
+    /// Answers one request.
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Answering<S::Body>>, Infallible> {
+        let seen = &self.seen;
+        seen.pace.begin();
+        let exchange = Exchange(Some(seen.pace.clone()));
+        let version = request.version();
+        let cut = match version <= Version::HTTP_11 {
+            true => Some(self.cut.clone()),
+            false => Taking::current().map(|taking| taking.cut.clone()),
+        };
+        let arrival = Arrival {
+            peer: self.peer,
+            secure: self.secure,
+            fragment: seen.had_fragment(request.method(), request.uri()),
+            crowded: request.headers().len() > self.headers,
+            cut,
+        };
+        let request = request.map(|body| Arriving::new(body, &seen.pace));
+        let mut answer = self.service.clone().answer(request, arrival).await;
+        farewell::say(&self.drain, &mut answer, version);
+        exchange.answered();
+        Ok(answer.map(|body| seen.answering(body, version)))
+    }
+}
+
+/// A connection on its way to its end.
+struct Course {
+    peer: SocketAddr,
+    watch: Watch,
+    /// When it is to end with what is in flight on it.
+    due: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// It was told to.
+    leaving: bool,
+    /// Ends it at once.
+    cut: Arc<CancellationToken>,
+}
+
+/// What happens to a connection beside its requests.
+enum Turn {
+    Over,
+    /// It is to end with what is in flight.
+    Leave,
+    /// Nothing is asked, and nothing needs to be held.
+    Rest,
+}
+
+impl Course {
+    async fn run<S: Service, R>(mut self, mut wire: Wire<Transport, R>, terms: &Terms, client: Arc<Client<S>>)
+    where
+        R: Fn(StatusCode) -> Bytes + Send + Unpin + 'static,
+    {
+        let answers = service_fn(move |request| client.clone().answer(request));
+        let is_http2 = tokio::select! {
+            is_http2 = wire.is_http2() => is_http2.unwrap_or(false),
+            _ = self.turn() => return,
+        };
+        if is_http2 {
+            let mut connection = Box::pin(terms.http2.serve_connection(TokioIo::new(wire), answers));
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = connection.as_mut() => return self.tell(ended),
+                    turn = self.turn() => match turn {
+                        Turn::Over => return,
+                        Turn::Leave => connection.as_mut().graceful_shutdown(),
+                        Turn::Rest => {}
+                    },
+                }
+            }
+        }
+        // Boxed, so that a connection at rest has no room for it: with hyper's two buffers, 18 KiB for each.
         loop {
+            let connection = terms.http1.serve_connection(TokioIo::new(wire), answers.clone());
+            let mut connection = Box::pin(connection.with_upgrades());
+            if self.leaving {
+                connection.as_mut().graceful_shutdown();
+            }
+            loop {
+                tokio::select! {
+                    biased;
+                    ended = connection.as_mut() => return self.tell(ended),
+                    turn = self.turn() => match turn {
+                        Turn::Over => return,
+                        Turn::Leave => connection.as_mut().graceful_shutdown(),
+                        Turn::Rest => break,
+                    },
+                }
+            }
+            let Some(parts) = Pin::into_inner(connection).into_parts() else { return };
+            wire = parts.io.into_inner();
+            wire.rewind(parts.read_buf);
             tokio::select! {
                 biased;
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(target: "cloakroom::listener", %peer, %error, "a connection broke");
-                    }
-                    return;
-                }
-                overdue = watch.as_mut() => {
-                    tracing::debug!(target: "cloakroom::listener", %peer, ?overdue, "a connection is too slow");
-                    if overdue != Overdue::Idle || watch.tell_to_end() {
-                        return;
-                    }
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = due.as_mut(), if !leaving => {
-                    leaving = true;
-                    watch.tell_to_end();
-                    connection.as_mut().graceful_shutdown();
-                }
-                () = cut.cancelled() => return,
-                () = self.drain.over() => return,
+                () = wire.readable() => {}
+                turn = self.turn() => if matches!(turn, Turn::Over) { return },
             }
+        }
+    }
+
+    /// What is to be done next. To be polled after the connection, whose work changes when that is.
+    async fn turn(&mut self) -> Turn {
+        tokio::select! {
+            biased;
+            overdue = &mut self.watch => match overdue {
+                Overdue::Quiet => Turn::Rest,
+                Overdue::Idle if !self.watch.tell_to_end() => {
+                    self.leaving = true;
+                    Turn::Leave
+                }
+                _ => {
+                    tracing::debug!(target: "cloakroom::listener", peer = %self.peer, ?overdue, "a connection is too slow");
+                    Turn::Over
+                }
+            },
+            () = self.due.as_mut(), if !self.leaving => {
+                self.watch.tell_to_end();
+                self.leaving = true;
+                Turn::Leave
+            }
+            () = self.cut.cancelled() => Turn::Over,
+        }
+    }
+
+    fn tell(&self, ended: hyper::Result<()>) {
+        if let Err(error) = ended {
+            tracing::debug!(target: "cloakroom::listener", peer = %self.peer, %error, "a connection broke");
         }
     }
 }

@@ -14,9 +14,14 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// When a connection is looked at that waits for nothing.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long nothing is asked before the buffers of an HTTP/1 connection are let go.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// What a client was too slow with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Overdue {
+    /// A next request, so far that nothing needs to be held to read it into.
+    Quiet,
     /// The rest of a request's head.
     Head,
     /// A next request.
@@ -35,20 +40,53 @@ struct State {
     /// Requests whose response is not over.
     open: usize,
     /// Since when a head is coming.
-    head: Option<Instant>,
+    head: Option<Since>,
     /// Since when there is no request.
-    idle: Instant,
+    idle: Since,
     /// Since when the client takes nothing.
-    blocked: Option<Instant>,
+    blocked: Option<Since>,
+    /// Bodies of requests that have not come to their end.
+    coming: usize,
+    /// The body of a request was not read to its end: what comes next may still be part of it.
+    unread: bool,
+    /// Its being quiet was told.
+    quiet: bool,
     ending: bool,
+}
+
+/// When something began. Most of it is over before the watch looks at it, and so before anybody looks at a clock.
+#[derive(Debug, Clone, Copy)]
+enum Since {
+    LastLook,
+    At(Instant),
+}
+
+impl Since {
+    fn settle(&mut self, now: Instant) -> Instant {
+        match *self {
+            Self::LastLook => {
+                *self = Self::At(now);
+                now
+            }
+            Self::At(at) => at,
+        }
+    }
 }
 
 impl Pace {
     /// Of a connection that has sent its first byte.
     pub fn new() -> Self {
-        let now = Instant::now();
-        let (http2, open, blocked, ending) = (false, 0, None, false);
-        Self(Mutex::new(State { http2, open, head: Some(now), idle: now, blocked, ending }))
+        Self(Mutex::new(State {
+            http2: false,
+            open: 0,
+            head: Some(Since::LastLook),
+            idle: Since::LastLook,
+            blocked: None,
+            coming: 0,
+            unread: false,
+            quiet: false,
+            ending: false,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -58,8 +96,9 @@ impl Pace {
     /// Bytes of HTTP/1 came: those of a head, where no exchange is open.
     pub fn read(&self) {
         let mut state = self.lock();
+        state.quiet = false;
         if state.open == 0 && state.head.is_none() {
-            state.head = Some(Instant::now());
+            state.head = Some(Since::LastLook);
         }
     }
 
@@ -67,9 +106,9 @@ impl Pace {
     pub fn read_frames(&self, within_head: bool) {
         let mut state = self.lock();
         if !state.http2 {
-            (state.http2, state.head, state.idle) = (true, None, Instant::now());
+            (state.http2, state.head, state.idle) = (true, None, Since::LastLook);
         }
-        state.head = if within_head { state.head.or_else(|| Some(Instant::now())) } else { None };
+        state.head = if within_head { state.head.or(Some(Since::LastLook)) } else { None };
     }
 
     pub fn begin(&self) {
@@ -80,16 +119,29 @@ impl Pace {
         }
     }
 
+    /// The body of a request is to come.
+    pub fn body_begins(&self) {
+        self.lock().coming += 1;
+    }
+
+    /// It has come to its end, or nobody will read it to there.
+    pub fn body_ends(&self, whole: bool) {
+        let mut state = self.lock();
+        state.coming = state.coming.saturating_sub(1);
+        state.unread |= !whole;
+    }
+
     pub fn end(&self) {
         let mut state = self.lock();
         state.open = state.open.saturating_sub(1);
-        state.idle = Instant::now();
+        state.idle = Since::LastLook;
     }
 
     /// Since when nothing was asked and nothing is being answered.
     pub fn idle(&self) -> Option<Instant> {
-        let state = self.lock();
-        (state.open == 0 && state.head.is_none()).then_some(state.idle)
+        let mut state = self.lock();
+        let idle = state.open == 0 && state.head.is_none();
+        idle.then(|| state.idle.settle(Instant::now()))
     }
 
     /// Whether it turned out to be HTTP/2.
@@ -102,25 +154,37 @@ impl Pace {
         if written.is_ready() {
             state.blocked = None;
         } else if state.blocked.is_none() {
-            state.blocked = Some(Instant::now());
+            state.blocked = Some(Since::LastLook);
         }
+    }
+
+    /// Its being quiet is told once, until something comes.
+    fn quiet(&self) {
+        self.lock().quiet = true;
     }
 
     /// It was told to end, and has little time left to do so.
     fn ending(&self) {
         let mut state = self.lock();
-        (state.ending, state.idle) = (true, Instant::now());
+        (state.ending, state.idle) = (true, Since::LastLook);
     }
 
-    fn due(&self, limits: &ListenerLimits) -> Option<(Instant, Overdue)> {
-        let state = self.lock();
-        let head = state.head.filter(|_| state.open == 0 || state.http2);
+    /// What is due first, and when.
+    fn due(&self, limits: &ListenerLimits, now: impl Fn() -> Instant) -> Option<(Instant, Overdue)> {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let is_idle = state.open == 0 && state.head.is_none();
+        let settled = is_idle && state.blocked.is_none() && state.coming == 0;
+        let may_rest = settled && !(state.http2 || state.unread || state.quiet || state.ending);
         let keep_alive = if state.ending { LAST_WORDS } else { limits.keep_alive.0 };
-        let idle = (state.open == 0 && head.is_none()).then_some((state.idle + keep_alive, Overdue::Idle));
+        let idle = is_idle.then(|| state.idle.settle(now()));
+        let head = state.head.as_mut().filter(|_| state.open == 0 || state.http2).map(|head| head.settle(now()));
+        let blocked = state.blocked.as_mut().map(|blocked| blocked.settle(now()));
         let all = [
+            idle.filter(|_| may_rest).map(|since| (since + QUIET, Overdue::Quiet)),
             head.map(|since| (since + limits.head_time.0, Overdue::Head)),
-            idle,
-            state.blocked.map(|since| (since + limits.stall.0, Overdue::Stalled)),
+            idle.map(|since| (since + keep_alive, Overdue::Idle)),
+            blocked.map(|since| (since + limits.stall.0, Overdue::Stalled)),
         ];
         all.into_iter().flatten().min_by_key(|(due, _)| *due)
     }
@@ -152,19 +216,23 @@ impl Future for Watch {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Overdue> {
         loop {
-            let due = self.pace.due(&self.limits);
+            let due = self.pace.due(&self.limits, Instant::now);
+            // A timer that rings too early is set anew then, which is seldom; each change would be often. And so nothing
+            // is due before the timer rings, unless it is due before the timer is.
+            if let Some((at, _)) = due.filter(|(at, _)| *at < self.armed.deadline()) {
+                self.armed.as_mut().reset(at);
+            }
+            ready!(self.armed.as_mut().poll(cx));
             let now = Instant::now();
             if let Some((at, what)) = due
                 && at <= now
             {
+                if what == Overdue::Quiet {
+                    self.pace.quiet();
+                }
                 return Poll::Ready(what);
             }
-            let next = due.map_or(now + FAR, |(at, _)| at);
-            // A timer that rings too early is set anew then, which is seldom; each change would be often.
-            if next < self.armed.deadline() || self.armed.is_elapsed() {
-                self.armed.as_mut().reset(next);
-            }
-            ready!(self.armed.as_mut().poll(cx));
+            self.armed.as_mut().reset(due.map_or(now + FAR, |(at, _)| at));
         }
     }
 }

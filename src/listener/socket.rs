@@ -168,6 +168,18 @@ impl Socket {
         if read? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
+    /// Resolves when there is something to read, or nothing more ever.
+    pub async fn readable(&self) {
+        if !self.unread.is_empty() {
+            return;
+        }
+        // What is wrong with it, whoever reads will hear.
+        let _ = match &self.kind {
+            Kind::Tcp(stream) => stream.readable().await,
+            Kind::Unix(stream) => stream.readable().await,
+        };
+    }
+
     /// Takes bytes off what was looked at.
     pub fn skip(&mut self, count: usize) {
         self.unread.advance(count.min(self.unread.len()));

@@ -45,7 +45,7 @@ impl<F: Future<Output: Send> + Send + 'static> hyper::rt::Executor<F> for Stream
 /// Whether a client takes what it is given.
 #[derive(Debug)]
 pub struct Taking {
-    pub cut: CancellationToken,
+    pub cut: Arc<CancellationToken>,
     base: Instant,
     /// Since when a frame waits to be taken, in milliseconds after the base; zero: none does.
     since: AtomicU64,
@@ -53,7 +53,7 @@ pub struct Taking {
 
 impl Taking {
     fn new() -> Self {
-        Self { cut: CancellationToken::new(), base: Instant::now(), since: AtomicU64::new(0) }
+        Self { cut: Arc::default(), base: Instant::now(), since: AtomicU64::new(0) }
     }
 
     /// That of the stream which the current task serves; none in HTTP/1, whose connection is watched as a whole.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
-use hyper_util::server::conn::auto;
 
 use crate::config::{self, ListenerLimits, Problems};
 use crate::tls;
@@ -25,7 +25,8 @@ pub struct Terms {
     pub tls: Option<Arc<tls::Server>>,
     /// Whether a connection begins with a PROXY header, which says who its client is.
     pub proxy_protocol: bool,
-    pub http: auto::Builder<Streams>,
+    pub http1: http1::Builder,
+    pub http2: http2::Builder<Streams>,
 }
 
 impl Terms {
@@ -49,7 +50,8 @@ impl Terms {
             }
         };
         let limits = raw.limits.clone();
-        Some(Self { http: protocol(&limits), limits, tls, proxy_protocol: raw.proxy_protocol })
+        let (http1, http2) = (http1(&limits), http2(&limits));
+        Some(Self { http1, http2, limits, tls, proxy_protocol: raw.proxy_protocol })
     }
 
     /// Takes on what has changed in files.
@@ -60,16 +62,19 @@ impl Terms {
     }
 }
 
-fn protocol(limits: &ListenerLimits) -> auto::Builder<Streams> {
-    let mut builder = auto::Builder::new(Streams::new(limits.stall.0));
+fn http1(limits: &ListenerLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         // The time of a head is measured where its bytes are seen: hyper's own timer runs while nothing is asked, too.
         .header_read_timeout(None)
         .max_buf_size(limits.head.bytes().max(LEAST_BUFFER))
         .max_headers(limits.headers);
     builder
-        .http2()
+}
+
+fn http2(limits: &ListenerLimits) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(Streams::new(limits.stall.0));
+    builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(u32::try_from(limits.head.0).unwrap_or(u32::MAX))

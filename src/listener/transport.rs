@@ -21,6 +21,17 @@ impl Transport {
     }
 }
 
+impl Transport {
+    /// Resolves when the socket has something to read, or nothing more ever. Whoever has read all that there was hears of
+    /// what comes next: TLS keeps nothing back that it could give.
+    pub async fn readable(&self) {
+        match self {
+            Self::Plain(socket) => socket.readable().await,
+            Self::Tls(stream) => stream.get_ref().0.readable().await,
+        }
+    }
+}
+
 impl AsFd for Transport {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {

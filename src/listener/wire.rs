@@ -11,16 +11,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::frames::{Frames, PREFACE};
 use super::linger::Linger;
 use super::pace::Pace;
 use super::stream::Taking;
+use super::transport::Transport;
 
 /// How much of a read is looked at for the end of a request line.
 const LINE_BYTES: usize = 8 << 10;
@@ -138,6 +139,8 @@ impl<B: Body + Unpin> Body for Answering<B> {
 /// A connection's stream, watched.
 pub struct Wire<S: AsFd, R> {
     stream: S,
+    /// What was read, and is still to be read by whoever speaks HTTP.
+    unread: Bytes,
     seen: Arc<Seen>,
     /// Words for a status that the library would answer bare: a whole response.
     reword: R,
@@ -149,10 +152,8 @@ pub struct Wire<S: AsFd, R> {
     linger: Linger,
 }
 
-/// What is spoken, as far as the bytes that came tell.
+/// What is spoken.
 enum Protocol {
-    /// So many bytes were those of HTTP/2's preface.
-    Unknown(usize),
     Http1,
     Http2(Box<Frames>),
 }
@@ -167,13 +168,15 @@ impl<S: AsFd, R> Drop for Wire<S, R> {
 }
 
 impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R> {
+    /// Of HTTP/1, until [`Wire::is_http2`] has found it to be another.
     pub fn new(stream: S, seen: Arc<Seen>, streams: u32, reword: R) -> Self {
         Self {
             stream,
+            unread: Bytes::new(),
             seen,
             reword,
             reworded: Bytes::new(),
-            protocol: Protocol::Unknown(0),
+            protocol: Protocol::Http1,
             streams,
             linger: Linger::default(),
         }
@@ -197,10 +200,35 @@ impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R
     }
 }
 
+impl<S: AsyncRead + AsFd + Unpin, R> Wire<S, R> {
+    /// Waits for as much as it takes to tell whether the client speaks HTTP/2, which it begins with.
+    pub async fn is_http2(&mut self) -> io::Result<bool> {
+        let mut read = BytesMut::new();
+        let begins = |read: &[u8]| PREFACE.iter().zip(read).all(|(expected, byte)| expected == byte);
+        while read.len() < PREFACE.len() && begins(&read) && self.stream.read_buf(&mut read).await? > 0 {}
+        let is_http2 = read.len() >= PREFACE.len() && begins(&read);
+        self.unread = read.freeze();
+        if is_http2 {
+            self.protocol = Protocol::Http2(Box::new(Frames::new(self.streams)));
+        }
+        Ok(is_http2)
+    }
+
+    /// Has bytes read again that whoever spoke HTTP had read ahead.
+    pub fn rewind(&mut self, ahead: Bytes) {
+        self.unread = if self.unread.is_empty() { ahead } else { [ahead, self.unread.split_off(0)].concat().into() };
+    }
+}
+
 impl<S: AsyncRead + AsFd + Unpin, R: Unpin> AsyncRead for Wire<S, R> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if self.unread.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        } else {
+            let count = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(count));
+        }
         self.look(buffer.filled().get(before..).unwrap_or_default())?;
         Poll::Ready(Ok(()))
     }
@@ -208,21 +236,7 @@ impl<S: AsyncRead + AsFd + Unpin, R: Unpin> AsyncRead for Wire<S, R> {
 
 impl<S: AsFd, R> Wire<S, R> {
     fn look(&mut self, read: &[u8]) -> io::Result<()> {
-        if let Protocol::Unknown(matched) = self.protocol {
-            let expected = PREFACE.get(matched..).unwrap_or_default();
-            let both = expected.len().min(read.len());
-            self.protocol = match (read.get(..both) == expected.get(..both), both == expected.len()) {
-                (false, _) => Protocol::Http1,
-                (true, false) => Protocol::Unknown(matched + both),
-                (true, true) => {
-                    let mut frames = Box::new(Frames::new(self.streams));
-                    let _ = frames.read(PREFACE.get(..matched).unwrap_or_default());
-                    Protocol::Http2(frames)
-                }
-            };
-        }
         match &mut self.protocol {
-            Protocol::Unknown(_) => {}
             Protocol::Http1 => {
                 if !read.is_empty() {
                     self.seen.pace.read();
@@ -235,6 +249,15 @@ impl<S: AsFd, R> Wire<S, R> {
             }
         }
         Ok(())
+    }
+}
+
+impl<R> Wire<Transport, R> {
+    /// Resolves when there is something to read, or nothing more ever; until then nothing is held to read it into.
+    pub async fn readable(&self) {
+        if self.unread.is_empty() {
+            self.stream.readable().await;
+        }
     }
 }
 

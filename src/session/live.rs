@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::task::AtomicWaker;
+use slab::Slab;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Time;
@@ -24,8 +25,7 @@ pub struct Live(Arc<Mutex<Register>>);
 
 #[derive(Debug, Default)]
 struct Register {
-    next: u64,
-    open: HashMap<u64, Arc<Open>>,
+    open: Slab<Arc<Open>>,
     /// Sessions that ended a moment ago: an exchange that was loading one of them is only now entering.
     ended: HashMap<(Handle, Birth), Instant>,
 }
@@ -49,13 +49,13 @@ pub struct Open {
     /// Whether it was found still open after it was closed.
     overdue: AtomicBool,
     /// What ends it where its client takes nothing any more.
-    cut: OnceLock<CancellationToken>,
+    cut: OnceLock<Arc<CancellationToken>>,
 }
 
 /// An exchange's place in the register; leaves it on drop.
 #[derive(Debug)]
 pub struct Presence {
-    id: u64,
+    place: usize,
     live: Live,
     open: Arc<Open>,
 }
@@ -96,10 +96,8 @@ impl Live {
         if register.ended.contains_key(&(open.handle, open.birth)) {
             open.close();
         }
-        let id = register.next;
-        register.next += 1;
-        register.open.insert(id, open.clone());
-        Presence { id, live: self.clone(), open }
+        let place = register.open.insert(open.clone());
+        Presence { place, live: self.clone(), open }
     }
 
     /// Closes the open exchanges of one session.
@@ -140,7 +138,7 @@ impl Live {
     }
 
     fn each(&self, mut act: impl FnMut(&Open)) {
-        self.lock().open.values().for_each(|open| act(open));
+        self.lock().open.iter().for_each(|(_, open)| act(open));
     }
 
     pub fn len(&self) -> usize {
@@ -193,7 +191,7 @@ impl Presence {
     }
 
     /// Says what ends the exchange where its client takes nothing any more.
-    pub fn cut_with(&self, cut: CancellationToken) {
+    pub fn cut_with(&self, cut: Arc<CancellationToken>) {
         // The first one counts; there is no other.
         let _ = self.open.cut.set(cut);
     }
@@ -210,6 +208,6 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.live.lock().open.remove(&self.id);
+        self.live.lock().open.try_remove(self.place);
     }
 }

@@ -94,7 +94,7 @@ impl Sessions {
                     self.decoded.insert(handle, decoded.clone());
                     return Ok(Session::new(handle, decoded.record.clone(), decoded.fields.clone(), proven));
                 }
-                Ok(Some(deltas)) => self.commit_migration(handle, record, &deltas).await?,
+                Ok(Some(deltas)) => Box::pin(self.commit_migration(handle, record, &deltas)).await?,
                 Err(vault::Closed::UnknownKey(id)) => return Err(LoadError::UnknownKey(id)),
                 Err(vault::Closed::Damaged) => return Err(LoadError::Store(StoreError::Damaged(handle))),
             }

@@ -59,12 +59,14 @@ impl Sessions {
                 if assertion.on_missing() == OnMissing::Reinit {
                     return Err(LoadError::Uninitialised);
                 }
-                is_new |= self.begin(assertion, &lead, actor).await?;
+                is_new |= Box::pin(self.begin(assertion, &lead, actor)).await?;
                 continue;
             };
             let mut session = self.settle(lead.handle, entry, Proven::Token(lead.bearing)).await?;
             session.at_hand = at_hand;
-            if self.has_applied(&session, &lead) || self.apply_claims(&session, assertion, &lead, actor).await? {
+            if self.has_applied(&session, &lead)
+                || Box::pin(self.apply_claims(&session, assertion, &lead, actor)).await?
+            {
                 return Ok(Found { session, is_new });
             }
         }
@@ -72,16 +74,10 @@ impl Sessions {
     }
 
     fn lead(&self, assertion: &Assertion) -> Lead {
-        let keyring = self.keyring();
+        let (handle, token) = assertion.names(|| self.keyring());
         let seconds = |time: Option<i64>| time.map(|time| u64::try_from(time).unwrap_or(0));
-        Lead {
-            handle: keyring.token_handle(assertion.issuer(), assertion.session_claim(), assertion.session_value()),
-            bearing: Bearing {
-                login: seconds(assertion.login_time()),
-                token: assertion.token_id().map(|id| keyring.token_key(id)),
-            },
-            as_of: seconds(assertion.as_of()),
-        }
+        let bearing = Bearing { login: seconds(assertion.login_time()), token };
+        Lead { handle, bearing, as_of: seconds(assertion.as_of()) }
     }
 
     /// No revocation of the token stands.

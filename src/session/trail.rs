@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::Value as Json;
 
 use crate::clock::Time;
 use crate::handle::{CommitId, Handle, UserKey};
+use crate::headers;
 use crate::keyring::Keyring;
 use crate::store::Draft;
 
@@ -45,13 +46,17 @@ pub struct Actor {
     pub user: Option<UserKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Arc<str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub trace_id: Option<Arc<str>>,
+    #[serde(rename = "trace_id", skip_serializing_if = "Option::is_none", serialize_with = "trace_id")]
+    pub traceparent: Option<Arc<str>>,
+}
+
+fn trace_id<S: Serializer>(traceparent: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    traceparent.as_deref().map(headers::trace_id).serialize(serializer)
 }
 
 impl Actor {
     pub fn new(kind: ActorKind) -> Self {
-        Self { kind, route: None, name: None, purpose: None, user: None, request_id: None, trace_id: None }
+        Self { kind, route: None, name: None, purpose: None, user: None, request_id: None, traceparent: None }
     }
 }
 

@@ -226,7 +226,8 @@ impl Store for Redis {
     fn at_hand(&self, handle: Handle) -> Option<Arc<Entry>> {
         let node = self.core.servers.find(|| Slot::tagged(handle)).ok()?;
         // Without the feed, a session whose user was revoked may look alive.
-        self.core.cache.at_hand(handle, &node.reads).filter(|_| self.core.feed.is_proven())
+        let now = Instant::now();
+        self.core.cache.at_hand(handle, &node.reads, now).filter(|_| self.core.feed.is_proven(now))
     }
 
     fn load(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {

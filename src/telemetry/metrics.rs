@@ -31,11 +31,13 @@ const NO_ROUTE: &str = "none";
 
 /// All of cloakroom's figures. Label values come from the configuration and from closed lists, never from a client.
 #[derive(Clone, Debug)]
-pub struct Metrics {
+pub struct Metrics(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     figures: Arc<Figures>,
-    registry: Arc<Registry>,
-    /// Of requests that no route took.
-    pub unrouted: Arc<RouteFigures>,
+    registry: Registry,
+    unrouted: RouteFigures,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,7 @@ impl Default for Metrics {
 impl std::ops::Deref for Metrics {
     type Target = Figures;
     fn deref(&self) -> &Figures {
-        &self.figures
+        &self.0.figures
     }
 }
 
@@ -106,20 +108,25 @@ impl Metrics {
         figures.register_traffic(&mut registry);
         figures.register_sessions(&mut registry);
         figures.register_process(&mut registry);
-        let unrouted = Arc::new(RouteFigures::new(figures.clone(), &NO_ROUTE.into(), ""));
-        Self { figures, registry: Arc::new(registry), unrouted }
+        let unrouted = RouteFigures::new(figures.clone(), &NO_ROUTE.into(), "");
+        Self(Arc::new(Shared { figures, registry, unrouted }))
+    }
+
+    /// The figures of requests that no route took.
+    pub fn unrouted(&self) -> &RouteFigures {
+        &self.0.unrouted
     }
 
     /// The figures of a route, which are the same for as long as the process runs, whatever becomes of the route.
     pub fn route(&self, name: &Arc<str>, pattern: &str) -> Arc<RouteFigures> {
-        Arc::new(RouteFigures::new(self.figures.clone(), name, pattern))
+        Arc::new(RouteFigures::new(self.0.figures.clone(), name, pattern))
     }
 
     /// The figures of each kind of question to the store, in the order of [`StoreOp::ALL`].
     pub fn store(&self) -> Vec<StoreFigures> {
         let of = |op: &StoreOp| StoreFigures {
-            duration: self.figures.store_duration.get_or_create_owned(&Op { op: *op }),
-            errors: self.figures.store_errors.get_or_create_owned(&Op { op: *op }),
+            duration: self.store_duration.get_or_create_owned(&Op { op: *op }),
+            errors: self.store_errors.get_or_create_owned(&Op { op: *op }),
         };
         StoreOp::ALL.iter().map(of).collect()
     }
@@ -133,7 +140,7 @@ impl Metrics {
     /// The text that is scraped.
     pub fn encode(&self, form: Exposition) -> Option<String> {
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).ok()?;
+        prometheus_client::encoding::text::encode(&mut text, &self.0.registry).ok()?;
         Some(form.write(text))
     }
 }

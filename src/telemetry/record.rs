@@ -1,15 +1,20 @@
 //! The one record of an exchange: opened with its head, closed when its body ends or the client vanishes.
 
+mod line;
+
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::{Method, StatusCode, Version};
 
 use crate::handle::Handle;
+use crate::headers;
 
+use super::change;
 use super::metrics::{Ended, Metrics, RouteFigures, WriteBack};
 use super::trace::{Ending, Place, Spans};
+use line::Line;
 
 /// What is known of an exchange so far. Leaves a log line and the figures when it is dropped.
 pub struct Record {
@@ -26,7 +31,7 @@ pub struct Record {
     revision_written: Option<u64>,
     write_back: Option<WriteBack>,
     request_id: Option<Arc<str>>,
-    trace_id: Option<String>,
+    traceparent: Option<Arc<str>>,
     received: Option<Arc<dyn Tally>>,
     bytes_sent: u64,
     own: Own,
@@ -56,12 +61,12 @@ struct Own {
 }
 
 impl Own {
-    fn stop(&mut self) {
-        self.so_far += self.since.take().map_or(Duration::ZERO, |since| since.elapsed());
+    fn stop(&mut self, now: Instant) {
+        self.so_far += self.since.take().map_or(Duration::ZERO, |since| now - since);
     }
 
-    fn go_on(&mut self) {
-        self.since.get_or_insert_with(Instant::now);
+    fn go_on(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
     }
 }
 
@@ -83,7 +88,7 @@ impl Record {
             revision_written: None,
             write_back: None,
             request_id: None,
-            trace_id: None,
+            traceparent: None,
             received: None,
             bytes_sent: 0,
             own: Own { so_far: Duration::ZERO, since: Some(started) },
@@ -107,9 +112,10 @@ impl Record {
         self.spans.as_ref().map(|spans| spans.place())
     }
 
-    pub fn named(&mut self, request_id: &Arc<str>, trace_id: &str) {
+    /// By which names the exchange goes.
+    pub fn named(&mut self, request_id: &Arc<str>, traceparent: &Arc<str>) {
         self.request_id = Some(request_id.clone());
-        self.trace_id = Some(trace_id.to_owned());
+        self.traceparent = Some(traceparent.clone());
     }
 
     pub fn routed(&mut self, figures: &Arc<RouteFigures>) {
@@ -124,21 +130,23 @@ impl Record {
 
     /// The request goes to the backend, and so does its body, as far as it comes.
     pub fn forwarded(&mut self, body: Arc<dyn Tally>, authority: &str) {
-        self.own.stop();
+        let now = Instant::now();
+        self.own.stop(now);
         if let Some(spans) = &mut self.spans {
             spans.forwarded(authority);
         }
         self.received = Some(body);
-        self.upstream = Some(Upstream { forwarded: Instant::now(), waited: None });
+        self.upstream = Some(Upstream { forwarded: now, waited: None });
     }
 
     /// The backend's head came, or will not.
     pub fn answered(&mut self, status: Option<StatusCode>) {
+        let now = Instant::now();
         self.backend_status = status;
         if let Some(upstream) = &mut self.upstream {
-            upstream.waited = Some(upstream.forwarded.elapsed());
+            upstream.waited = Some(now - upstream.forwarded);
         }
-        self.own.go_on();
+        self.own.go_on(now);
     }
 
     pub fn wrote_back(&mut self, outcome: WriteBack, revision: Option<u64>) {
@@ -152,7 +160,7 @@ impl Record {
 
     /// From here on, whatever takes time is the backend's sending and the client's reading.
     pub fn responding(&mut self, status: StatusCode) {
-        self.own.stop();
+        self.own.stop(Instant::now());
         self.status = Some(status);
         self.streaming = true;
         self.metrics.active_streams.inc();
@@ -160,11 +168,11 @@ impl Record {
 
     /// The stream waits for cloakroom itself: what stands in its trailers is being written.
     pub fn busy(&mut self) {
-        self.own.go_on();
+        self.own.go_on(Instant::now());
     }
 
     pub fn idle(&mut self) {
-        self.own.stop();
+        self.own.stop(Instant::now());
     }
 
     pub fn sent(&mut self, bytes: usize) {
@@ -187,9 +195,10 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.own.stop();
-        let waited = self.upstream.map(|upstream| upstream.waited.unwrap_or_else(|| upstream.forwarded.elapsed()));
-        let last = Last { total: self.started.elapsed(), waited, outcome: self.outcome() };
+        let now = Instant::now();
+        self.own.stop(now);
+        let waited = self.upstream.map(|upstream| upstream.waited.unwrap_or_else(|| now - upstream.forwarded));
+        let last = Last { total: now - self.started, waited, outcome: self.outcome() };
         self.count(&last);
         self.log(&last);
         if let Some(spans) = self.spans.take() {
@@ -208,7 +217,7 @@ struct Last {
 
 impl Record {
     fn figures(&self) -> &RouteFigures {
-        self.figures.as_ref().unwrap_or(&self.metrics.unrouted)
+        self.figures.as_deref().unwrap_or(self.metrics.unrouted())
     }
 
     fn code(&self) -> u16 {
@@ -248,27 +257,38 @@ impl Record {
     }
 
     fn log(&self, last: &Last) {
-        tracing::info!(
-            target: "cloakroom::access",
-            method = method(&self.method),
-            route = &*self.figures().route,
-            status = self.code(),
-            outcome = last.outcome.name(),
-            problem = self.problem,
-            protocol = self.protocol,
-            session = self.session.map(tracing::field::display),
-            revision_read = self.revision_read,
-            revision_written = self.revision_written,
-            write_back = self.write_back.map(WriteBack::name),
-            cache_hit = self.cache_hit,
-            bytes_received = self.received.as_ref().map_or(0, |body| body.bytes()),
-            bytes_sent = self.bytes_sent,
-            total_us = micros(last.total),
-            overhead_us = micros(self.own.so_far),
-            upstream_us = last.waited.map(micros),
-            request_id = self.request_id.as_deref(),
-            trace_id = self.trace_id.as_deref(),
-        );
+        if !tracing::enabled!(target: line::TARGET, tracing::Level::INFO) {
+            return;
+        }
+        let line = self.line(last);
+        match change::json_lines() {
+            Some(lines) => lines.add(&line.json(), false),
+            None => line.event(),
+        }
+    }
+
+    fn line(&self, last: &Last) -> Line<'_> {
+        Line {
+            time: SystemTime::now(),
+            method: method(&self.method),
+            route: &self.figures().route,
+            status: self.code(),
+            outcome: last.outcome.name(),
+            problem: self.problem,
+            protocol: self.protocol,
+            session: self.session,
+            revision_read: self.revision_read,
+            revision_written: self.revision_written,
+            write_back: self.write_back.map(WriteBack::name),
+            cache_hit: self.cache_hit,
+            bytes_received: self.received.as_ref().map_or(0, |body| body.bytes()),
+            bytes_sent: self.bytes_sent,
+            total_us: micros(last.total),
+            overhead_us: micros(self.own.so_far),
+            upstream_us: last.waited.map(micros),
+            request_id: self.request_id.as_deref(),
+            trace_id: self.traceparent.as_deref().map(headers::trace_id),
+        }
     }
 }
 

@@ -82,8 +82,9 @@ impl Tracer {
     }
 
     /// The spans of an exchange, if it is sampled: as its parent was, or by chance where the trace begins here.
-    pub fn begin(&self, parent: Parent) -> Option<Spans> {
+    pub fn begin(&self, parent: impl FnOnce() -> Option<Parent>) -> Option<Spans> {
         let sampling = self.0.as_ref()?;
+        let parent = parent()?;
         let sampled = match parent.span {
             Some(_) => parent.flags.is_sampled(),
             None => u128::from_be_bytes(parent.trace.to_bytes()) >> 64 < sampling.below,
@@ -138,17 +139,17 @@ mod tests {
     fn a_parent_s_decision_goes_before_chance() {
         for sample in [0.0, 1.0] {
             let (tracer, _waiting) = tracer(sample);
-            assert!(tracer.begin(parent(1, Some(2), true)).is_some());
-            assert!(tracer.begin(parent(1, Some(2), false)).is_none());
+            assert!(tracer.begin(|| Some(parent(1, Some(2), true))).is_some());
+            assert!(tracer.begin(|| Some(parent(1, Some(2), false))).is_none());
         }
-        assert!(Tracer::default().begin(parent(1, Some(2), true)).is_none());
+        assert!(Tracer::default().begin(|| Some(parent(1, Some(2), true))).is_none());
     }
 
     #[test]
     fn chance_takes_its_share() {
         let taken = |sample: f64| {
             let (tracer, _waiting) = tracer(sample);
-            (0..1000u128).filter(|n| tracer.begin(parent(n << 118 | 1, None, false)).is_some()).count()
+            (0..1000u128).filter(|n| tracer.begin(|| Some(parent(n << 118 | 1, None, false))).is_some()).count()
         };
         assert_eq!((taken(0.0), taken(1.0)), (0, 1000));
         assert!((230..=270).contains(&taken(0.25)), "{}", taken(0.25));
@@ -159,7 +160,7 @@ mod tests {
         let (tracer, waiting) = tracer(1.0);
         let metrics = tracer.0.as_ref().unwrap().out.metrics.clone();
         for _ in 0..5 {
-            drop(tracer.begin(parent(1, None, false)));
+            drop(tracer.begin(|| Some(parent(1, None, false))));
         }
         assert_eq!((waiting.len(), metrics.spans_dropped.get()), (2, 3));
     }

@@ -1,9 +1,12 @@
 //! Connections to one backend, kept between requests or shared by them.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Duration;
 
+use futures_util::future::Either;
 use http::{Request, Response, header};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -11,14 +14,14 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::UpstreamError;
-use super::body::{Outgoing, Sent};
+use super::body::{Alarm, Outgoing, Overdue, Patience, Sent};
 use super::circuit::Circuit;
 use super::origin::{Duplex, Origin, Protocol};
 use super::shared::{Shared, Stream, for_http1, for_http2};
 
-/// Shorter than the keep-alive of the servers that agents are written with (Node: 5 s), so that a connection is
-/// seldom used while the backend is closing it.
-const IDLE: Duration = Duration::from_secs(4);
+/// For how many sweeps, one each second, an idle connection is kept: shorter than the keep-alive of the servers that
+/// agents are written with (Node: 5 s), so that one is seldom used while the backend is closing it.
+const IDLE: u64 = 4;
 /// Idle connections kept for one backend.
 const IDLE_CONNECTIONS: usize = 256;
 /// The largest head that a backend may answer with, write-back included.
@@ -36,17 +39,22 @@ pub struct Pool {
     pub circuit: Circuit,
     /// How often what connections rest on has changed.
     age: AtomicU64,
+    /// How often it was swept: a clock that costs a request no look at one.
+    sweeps: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Idle {
     sender: SendRequest<Outgoing>,
-    since: Instant,
+    alarm: Alarm,
+    /// The sweep that it is idle since.
+    since: u64,
 }
 
 /// A connection in use by one exchange, or a place on one.
 pub struct Lease {
     sender: Sender,
+    alarm: Alarm,
     pool: Arc<Pool>,
     sent: Sent,
     /// The pool's, when the connection was taken.
@@ -83,7 +91,12 @@ impl Pool {
             shares,
             circuit: Circuit::default(),
             age: AtomicU64::new(0),
+            sweeps: AtomicU64::new(0),
         }
+    }
+
+    fn is_fresh(&self, since: u64) -> bool {
+        self.sweeps.load(Ordering::Relaxed).saturating_sub(since) < IDLE
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -108,9 +121,9 @@ impl Pool {
             return Some(lease);
         }
         loop {
-            let Idle { mut sender, since } = self.idle().pop()?;
-            if since.elapsed() < IDLE && sender.ready().await.is_ok() {
-                return Some(self.lease(Sender::Own(sender), need));
+            let Idle { mut sender, alarm, since } = self.idle().pop()?;
+            if self.is_fresh(since) && sender.ready().await.is_ok() {
+                return Some(Lease { alarm, ..self.lease(Sender::Own(sender), need) });
             }
         }
     }
@@ -121,7 +134,13 @@ impl Pool {
     }
 
     fn lease(self: &Arc<Self>, sender: Sender, need: &Need) -> Lease {
-        Lease { sender, pool: self.clone(), sent: need.sent.clone(), age: self.age.load(Ordering::Acquire) }
+        Lease {
+            sender,
+            alarm: Alarm::default(),
+            pool: self.clone(),
+            sent: need.sent.clone(),
+            age: self.age.load(Ordering::Acquire),
+        }
     }
 
     pub async fn connect(self: &Arc<Self>, within: Duration, need: &Need) -> Result<Lease, UpstreamError> {
@@ -155,7 +174,8 @@ impl Pool {
 
     /// Lets go of connections that have been idle for too long, and takes on what has changed in files.
     pub fn sweep(&self) {
-        self.idle().retain(|idle| idle.since.elapsed() < IDLE && !idle.sender.is_closed());
+        self.sweeps.fetch_add(1, Ordering::Relaxed);
+        self.idle().retain(|idle| self.is_fresh(idle.since) && !idle.sender.is_closed());
         self.shared().retain(Shared::is_of_use);
         if self.origin.look() {
             // What was trusted or shown before is not used any more once what goes over it has ended.
@@ -175,21 +195,27 @@ async fn own(stream: Box<dyn Duplex>) -> Result<SendRequest<Outgoing>, UpstreamE
     Ok(sender)
 }
 
+/// What came of a request that was sent.
+pub enum Outcome {
+    Answered(Response<Incoming>),
+    Failed(TrySendError<Request<Outgoing>>),
+    Overdue(Overdue),
+}
+
 impl Lease {
-    pub async fn send(
-        &mut self,
-        mut request: Request<Outgoing>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Outgoing>>> {
-        match &mut self.sender {
+    /// Sends a request, and waits for the head of its response for as long as the patience says.
+    pub fn send(&mut self, mut request: Request<Outgoing>, patience: Patience) -> impl Future<Output = Outcome> + Send {
+        let answer = match &mut self.sender {
             Sender::Own(sender) => {
                 for_http1(&mut request);
-                sender.try_send_request(request).await
+                Either::Left(sender.try_send_request(request))
             }
             Sender::Shared(stream) => {
                 for_http2(&mut request, self.pool.origin.scheme());
-                stream.sender.try_send_request(request).await
+                Either::Right(stream.sender.try_send_request(request))
             }
-        }
+        };
+        bounded(answer, &self.sent, patience, &mut self.alarm)
     }
 
     /// Gives the connection back once the response was read to its end.
@@ -200,9 +226,22 @@ impl Lease {
         let mut idle = self.pool.idle();
         let of_age = self.age == self.pool.age.load(Ordering::Acquire);
         if of_age && self.sent.is_complete() && !sender.is_closed() && idle.len() < IDLE_CONNECTIONS {
-            idle.push(Idle { sender, since: Instant::now() });
+            idle.push(Idle { sender, alarm: self.alarm, since: self.pool.sweeps.load(Ordering::Relaxed) });
         }
     }
+}
+
+async fn bounded<F>(answer: F, sent: &Sent, patience: Patience, alarm: &mut Alarm) -> Outcome
+where
+    F: Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>>,
+{
+    let mut answer = pin!(answer);
+    std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Ready(Ok(response)) => Poll::Ready(Outcome::Answered(response)),
+        Poll::Ready(Err(failed)) => Poll::Ready(Outcome::Failed(failed)),
+        Poll::Pending => sent.poll_overdue(patience, alarm, cx).map(Outcome::Overdue),
+    })
+    .await
 }
 
 impl std::fmt::Debug for Lease {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use http::Request;
 
 use super::body::Outgoing;
-use super::pool::{Lease, Need};
+use super::pool::{Lease, Need, Outcome};
 use super::{Answer, Upstream, UpstreamError};
 
 /// A request is tried so often: what stood in the way of the first may be gone at once, or not soon.
@@ -20,15 +20,16 @@ impl Upstream {
     /// It is tried a second time, over a new connection, if the first was refused, or was a kept one that the backend
     /// had closed: the connection then gives the request back, and not a byte of it had left. Nothing else is ever
     /// repeated, whatever its method: what was written in part may have been acted on.
-    pub(super) async fn exchange(&self, mut request: Request<Outgoing>) -> Result<Answer, UpstreamError> {
-        let need = Need::of(&request);
+    pub(super) async fn exchange(&self, request: &mut Option<Request<Outgoing>>) -> Result<Answer, UpstreamError> {
+        let need = request.as_ref().map(Need::of).ok_or(UpstreamError::Unsent)?;
         let mut kept = self.pool.take(&need).await;
         let mut tries = 0;
         loop {
             tries += 1;
             let mut lease = match kept.take() {
                 Some(lease) => lease,
-                None => match self.connect(&need).await {
+                // Boxed, as it is rare and its state large.
+                None => match Box::pin(self.connect(&need)).await {
                     Err(error) if tries < TRIES && is_refused(&error) => {
                         tokio::time::sleep(REFUSED).await;
                         continue;
@@ -36,10 +37,11 @@ impl Upstream {
                     connected => connected?,
                 },
             };
-            match lease.send(request).await {
-                Ok(response) => return Ok(Answer { response, lease, sent: need.sent }),
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) if tries < TRIES => request = unsent,
+            match lease.send(request.take().ok_or(UpstreamError::Unsent)?, self.patience).await {
+                Outcome::Answered(response) => return Ok(Answer { response, lease, sent: need.sent }),
+                Outcome::Overdue(overdue) => return Err(overdue.into()),
+                Outcome::Failed(mut failed) => match failed.take_message() {
+                    Some(unsent) if tries < TRIES => *request = Some(unsent),
                     _ => return Err(UpstreamError::Broken(failed.into_error())),
                 },
             }

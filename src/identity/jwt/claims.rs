@@ -1,6 +1,6 @@
 //! What a token has to say, and what is made of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -78,6 +78,7 @@ impl Mapping {
             token_id: text(claims, "jti")?,
             claims: mapped.collect(),
             on_missing: self.on_missing,
+            names: OnceLock::new(),
         })
     }
 }

@@ -42,8 +42,8 @@ impl Cache {
     }
 
     /// The entry that is kept, where it is certainly the server's.
-    pub fn at_hand(&self, handle: Handle, link: &Link) -> Option<Arc<Entry>> {
-        self.entries.get(&handle).filter(|kept| self.is_valid(kept, link)).map(|kept| kept.entry)
+    pub fn at_hand(&self, handle: Handle, link: &Link, now: Instant) -> Option<Arc<Entry>> {
+        self.entries.get(&handle).filter(|kept| self.is_valid(kept, link, now)).map(|kept| kept.entry)
     }
 
     /// The entry that is kept, else what `read` finds; of many that ask at once one reads.
@@ -63,16 +63,17 @@ impl Cache {
             return read().await.map(entry);
         }
         if let Some(kept) = self.entries.get(&handle) {
-            if self.is_valid(&kept, link) {
+            let now = Instant::now();
+            if self.is_valid(&kept, link, now) {
                 return Ok(Some(kept.entry));
             }
             // What is only unproven may be proven again, or have to do while the server is away.
-            if !self.is_current(&kept, link) {
+            if !self.is_current(&kept, link, now) {
                 self.entries.remove_if(&handle, |other| Arc::ptr_eq(&other.entry, &kept.entry));
             }
         }
         match self.entries.get_value_or_guard_async(&handle).await {
-            Ok(kept) if self.is_valid(&kept, link) && self.holds(handle, &kept) => Ok(Some(kept.entry)),
+            Ok(kept) if self.is_valid(&kept, link, Instant::now()) && self.holds(handle, &kept) => Ok(Some(kept.entry)),
             // What this reader has waited for was overtaken.
             Ok(_) => read().await.map(entry),
             Err(place) => match read().await? {
@@ -85,13 +86,13 @@ impl Cache {
         }
     }
 
-    fn is_valid(&self, kept: &Kept, link: &Link) -> bool {
-        self.is_current(kept, link) && (!kept.told || link.is_proven())
+    fn is_valid(&self, kept: &Kept, link: &Link, now: Instant) -> bool {
+        self.is_current(kept, link, now) && (!kept.told || link.is_proven(now))
     }
 
     /// Nothing better can be had while no line is open.
-    fn is_current(&self, kept: &Kept, link: &Link) -> bool {
-        let age = kept.asked_at.elapsed();
+    fn is_current(&self, kept: &Kept, link: &Link, now: Instant) -> bool {
+        let age = now.saturating_duration_since(kept.asked_at);
         if kept.told { [0, kept.line].contains(&link.open_line()) && age < OLDEST } else { age < OLDEST_UNTOLD }
     }
 

@@ -234,9 +234,9 @@ impl Link {
     }
 
     /// Whether the link is known to have told everything up to at most a second ago.
-    pub fn is_proven(&self) -> bool {
+    pub fn is_proven(&self, now: Instant) -> bool {
         let proven = self.proven.load(Ordering::Acquire);
-        proven > 0 && self.millis(Instant::now()) < proven.saturating_add(PROVEN_FOR.as_millis() as u64)
+        proven > 0 && self.millis(now) < proven.saturating_add(PROVEN_FOR.as_millis() as u64)
     }
 
     /// When that line was last proven to have told everything, if it is the last that was.
@@ -254,7 +254,7 @@ impl Link {
     pub async fn proven(&self, deadline: Instant) -> Result<(), StoreError> {
         loop {
             let told = self.told.notified();
-            if self.is_proven() {
+            if self.is_proven(Instant::now()) {
                 return Ok(());
             }
             if let State::Down(reason) = &*self.state.borrow() {

@@ -1,0 +1,230 @@
+//! A line of the access log.
+
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::handle::Handle;
+
+pub const TARGET: &str = "cloakroom::access";
+/// More than most lines have.
+const LINE_BYTES: usize = 640;
+
+/// What a line says; what is not known of an exchange is not in it.
+pub struct Line<'a> {
+    pub time: SystemTime,
+    pub method: &'static str,
+    pub route: &'a str,
+    /// 0 if the client left before there was one.
+    pub status: u16,
+    pub outcome: &'static str,
+    pub problem: Option<&'static str>,
+    pub protocol: &'static str,
+    pub session: Option<Handle>,
+    pub revision_read: Option<u64>,
+    pub revision_written: Option<u64>,
+    pub write_back: Option<&'static str>,
+    pub cache_hit: Option<bool>,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub total_us: u64,
+    pub overhead_us: u64,
+    pub upstream_us: Option<u64>,
+    pub request_id: Option<&'a str>,
+    pub trace_id: Option<&'a str>,
+}
+
+impl Line<'_> {
+    /// As JSON, in the shape of all other lines, its end included.
+    ///
+    /// Put together by hand: this line is written for every request, and takes 27,000 instructions by way of an event,
+    /// 6,500 by way of serde, and 1,700 so (callgrind).
+    pub fn json(&self) -> Vec<u8> {
+        let mut json = Json(Vec::with_capacity(LINE_BYTES));
+        json.0.extend_from_slice(br#"{"timestamp":""#);
+        json.time(self.time);
+        json.0.extend_from_slice(br#"","level":"INFO""#);
+        json.text("method", Some(self.method));
+        json.text("route", Some(self.route));
+        json.number("status", Some(self.status.into()));
+        json.text("outcome", Some(self.outcome));
+        json.text("problem", self.problem);
+        json.text("protocol", Some(self.protocol));
+        if let Some(session) = self.session {
+            json.key("session");
+            json.0.push(b'"');
+            json.0.extend_from_slice(&session.text());
+            json.0.push(b'"');
+        }
+        json.number("revision_read", self.revision_read);
+        json.number("revision_written", self.revision_written);
+        json.text("write_back", self.write_back);
+        if let Some(hit) = self.cache_hit {
+            json.key("cache_hit");
+            json.0.extend_from_slice(if hit { b"true" } else { b"false" });
+        }
+        json.number("bytes_received", Some(self.bytes_received));
+        json.number("bytes_sent", Some(self.bytes_sent));
+        json.number("total_us", Some(self.total_us));
+        json.number("overhead_us", Some(self.overhead_us));
+        json.number("upstream_us", self.upstream_us);
+        json.text("request_id", self.request_id);
+        json.text("trace_id", self.trace_id);
+        json.text("target", Some(TARGET));
+        json.0.extend_from_slice(b"}\n");
+        json.0
+    }
+
+    /// The same for whoever formats or captures events.
+    pub fn event(&self) {
+        tracing::info!(
+            target: TARGET,
+            method = self.method,
+            route = self.route,
+            status = self.status,
+            outcome = self.outcome,
+            problem = self.problem,
+            protocol = self.protocol,
+            session = self.session.map(tracing::field::display),
+            revision_read = self.revision_read,
+            revision_written = self.revision_written,
+            write_back = self.write_back,
+            cache_hit = self.cache_hit,
+            bytes_received = self.bytes_received,
+            bytes_sent = self.bytes_sent,
+            total_us = self.total_us,
+            overhead_us = self.overhead_us,
+            upstream_us = self.upstream_us,
+            request_id = self.request_id,
+            trace_id = self.trace_id,
+        );
+    }
+}
+
+/// An object that is being written, behind its first member.
+struct Json(Vec<u8>);
+
+thread_local! {
+    /// The last second that was told here, and how it is written, up to its fraction.
+    static SECOND: RefCell<(u64, Vec<u8>)> = const { RefCell::new((u64::MAX, Vec::new())) };
+}
+
+impl Json {
+    /// RFC 3339 in UTC with microseconds, as all other lines have it.
+    fn time(&mut self, time: SystemTime) {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        SECOND.with_borrow_mut(|(second, text)| {
+            if *second != since.as_secs() {
+                *second = since.as_secs();
+                text.clear();
+                // Writing to a vector does not fail.
+                let whole = UNIX_EPOCH + Duration::from_secs(*second);
+                let _ = write!(text, "{}", humantime::format_rfc3339_seconds(whole));
+                text.pop();
+            }
+            self.0.extend_from_slice(text);
+        });
+        let mut digits = *b".000000Z";
+        let mut rest = since.subsec_micros();
+        for digit in digits.iter_mut().skip(1).take(6).rev() {
+            *digit = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        self.0.extend_from_slice(&digits);
+    }
+
+    fn key(&mut self, key: &'static str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn number(&mut self, key: &'static str, value: Option<u64>) {
+        let Some(value) = value else { return };
+        self.key(key);
+        self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    fn text(&mut self, key: &'static str, value: Option<&str>) {
+        let Some(value) = value else { return };
+        self.key(key);
+        if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+            self.0.push(b'"');
+            self.0.extend_from_slice(value.as_bytes());
+            self.0.push(b'"');
+        } else {
+            // Serialising a string into a vector does not fail.
+            let _ = serde_json::to_writer(&mut self.0, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn line<'a>(route: &'a str, all: bool) -> Line<'a> {
+        let given = |value| all.then_some(value);
+        Line {
+            time: UNIX_EPOCH + Duration::from_micros(1_700_000_000_123_456),
+            method: "GET",
+            route,
+            status: 200,
+            outcome: "passed",
+            problem: all.then_some("rate-limited"),
+            protocol: "http/1.1",
+            session: all.then_some(Handle([7; 16])),
+            revision_read: given(7),
+            revision_written: given(8),
+            write_back: all.then_some("committed"),
+            cache_hit: all.then_some(true),
+            bytes_received: 0,
+            bytes_sent: u64::MAX,
+            total_us: 3,
+            overhead_us: 2,
+            upstream_us: given(1),
+            request_id: all.then_some("a:b/c"),
+            trace_id: all.then_some("4bf92f3577b34da6a3ce929d0e0e4736"),
+        }
+    }
+
+    fn read(line: &Line<'_>) -> Value {
+        let text = String::from_utf8(line.json()).unwrap();
+        assert_eq!(text.matches('\n').count(), 1);
+        serde_json::from_str(text.strip_suffix('\n').unwrap()).unwrap()
+    }
+
+    #[test]
+    fn all_that_is_known_is_said() {
+        let expected = json!({
+            "timestamp": "2023-11-14T22:13:20.123456Z", "level": "INFO", "target": "cloakroom::access",
+            "method": "GET", "route": "chat", "status": 200, "outcome": "passed", "problem": "rate-limited",
+            "protocol": "http/1.1", "session": Handle([7; 16]).to_string(), "revision_read": 7,
+            "revision_written": 8, "write_back": "committed", "cache_hit": true, "bytes_received": 0,
+            "bytes_sent": u64::MAX, "total_us": 3, "overhead_us": 2, "upstream_us": 1, "request_id": "a:b/c",
+            "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        });
+        assert_eq!(read(&line("chat", true)), expected);
+    }
+
+    #[test]
+    fn what_is_not_known_is_left_out() {
+        let said = read(&line("chat", false));
+        let keys: Vec<_> = said.as_object().unwrap().keys().map(String::as_str).collect();
+        for absent in ["problem", "session", "revision_read", "write_back", "cache_hit", "upstream_us", "trace_id"] {
+            assert!(!keys.contains(&absent), "{keys:?}");
+        }
+        assert_eq!(keys.len(), 12, "{keys:?}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_as_it_was_written(route in ".*") {
+            proptest::prop_assert_eq!(&read(&line(&route, false))["route"], &Value::from(route.as_str()));
+        }
+    }
+}
