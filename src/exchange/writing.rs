@@ -242,7 +242,8 @@ impl Writer {
 
     fn spawn(&self, collected: Collected, part: Part) -> JoinHandle<Result<Written, Refusal>> {
         let work = self.clone().carry_out(collected, part);
-        self.exchanges.drain.spawn(telemetry::within(self.place.clone(), work))
+        // Boxed, since a task that is begun is moved several times.
+        self.exchanges.drain.spawn(Box::pin(telemetry::within(self.place.clone(), work)))
     }
 
     async fn attempt(&self, collected: Collected, part: Part) -> Result<Written, Refusal> {

@@ -11,11 +11,13 @@ mod check;
 mod cluster;
 mod dial;
 mod feed;
+mod frame;
 mod keep;
 mod layout;
 mod limit;
 mod link;
 mod node;
+mod pipe;
 mod read;
 mod replicas;
 mod script;
@@ -32,6 +34,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -54,6 +57,9 @@ use crate::handle::{Birth, CommitId, Handle, UserKey};
 use crate::quota::Quota;
 
 pub use self::dial::Unusable;
+
+/// Sessions whose last reading is remembered where each request has one.
+const SAID: usize = 10_000;
 
 /// Sessions whose last touch is remembered, so that many requests at once touch once.
 const TOUCHED: usize = 10_000;
@@ -92,6 +98,8 @@ struct Core {
     cache: Cache,
     /// Whether the server is to tell what changes among the sessions that were read.
     tracking: bool,
+    /// What the server said last of a session, and what it means; none where it is asked only for what has changed.
+    said: Option<quick_cache::sync::Cache<Handle, (Bytes, Arc<Entry>)>>,
     touched: quick_cache::sync::Cache<Handle, (Birth, Time)>,
     /// Commits whose answer nobody has heard yet.
     unanswered: quick_cache::sync::Cache<CommitId, ()>,
@@ -160,6 +168,7 @@ impl Core {
             feed: Link::new(),
             cache: Cache::new(&config.cache),
             tracking: config.cache.mode == CacheMode::Tracking,
+            said: (config.cache.mode == CacheMode::Off).then(|| quick_cache::sync::Cache::new(SAID)),
             touched: quick_cache::sync::Cache::new(TOUCHED),
             unanswered: quick_cache::sync::Cache::new(UNANSWERED),
             listener: ArcSwapOption::empty(),
@@ -239,7 +248,8 @@ impl Store for Redis {
         let again = unanswered.get(&id).is_some();
         unanswered.insert(id, ());
         // On a task of its own, so that a caller who leaves does not cut it off between its steps.
-        let task = tokio::spawn(self.core.clone().commit(commit, again));
+        // Boxed, since a task that is begun is moved several times.
+        let task = tokio::spawn(Box::pin(self.core.clone().commit(commit, again)));
         Box::pin(async move {
             let answer = task.await.unwrap_or(Err(StoreError::Closed));
             if answer != Err(StoreError::Unknown) {

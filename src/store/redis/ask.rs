@@ -4,13 +4,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use redis::ServerErrorKind::{Ask, Moved, NoScript, ReadOnly, TryAgain};
 use redis::{Cmd, Value};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Core;
 use super::keep::Role;
-use super::link::{Failure, Line};
+use super::link::{Failure, Line, value};
 use super::node::Node;
 use super::script::Call;
 use super::slot::Slot;
@@ -31,7 +32,8 @@ pub(super) enum Question<'a> {
 }
 
 pub(super) struct Answer {
-    pub value: Value,
+    /// As it came; no refusal.
+    pub raw: Bytes,
     pub asked_at: Instant,
     pub line: Arc<Line>,
     pub node: Arc<Node>,
@@ -63,7 +65,7 @@ impl Core {
     /// Asks a command that may be asked twice, of the server that has that key.
     pub(super) async fn ask(&self, key: &str, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
         let answer = self.answer(Role::Writes, Slot::of(key), Question::Command(command), deadline).await?;
-        Ok(answer.value)
+        value(&answer.raw)
     }
 
     /// Calls a script that may be called twice, on the server that has that key, whether or not it knows the script.
@@ -107,15 +109,15 @@ impl Core {
         let line = self.line(errand, node).await?;
         let asked_at = Instant::now();
         let command = errand.command();
-        let value = match errand.via {
-            None => line.ask(&command, errand.patience).await?,
+        let raw = match errand.via {
+            None => line.ask_raw(&command, errand.patience).await?,
             Some(_) => {
-                let both = line.ask_all(&[&redis::cmd("ASKING"), &command], errand.patience).await?;
-                both.into_iter().next_back().unwrap_or(Value::Nil)
+                let both = line.ask_all_raw(&[&redis::cmd("ASKING"), &command], errand.patience).await?;
+                both.into_iter().next_back().unwrap_or_default()
             }
         };
         let (in_passing, was_lost) = (errand.via.is_some(), errand.was_lost);
-        Ok(Answer { value, asked_at, line, node: node.clone(), in_passing, was_lost })
+        Ok(Answer { raw, asked_at, line, node: node.clone(), in_passing, was_lost })
     }
 
     /// The node's line; that of another where the question is asked in passing.

@@ -3,31 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{
-    AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
-    RedisResult, Value,
-};
+use redis::{Cmd, ErrorKind, PushKind, RedisError, Value};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
-use super::link::{Failure, Line, said};
+use super::link::{Failure, Line, said, value};
+use super::pipe::{Broken, Pipe, Stream};
 use super::tls::{self, Distrust};
 use crate::config::{self, ServerAddress, ServerUrl};
+use crate::secret::Secret;
 
 /// When the system looks whether a silent peer is still there, how often, and when it gives one up.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Commands that may wait to be written to a connection.
-const QUEUE: usize = 1024;
-
 const SILENT: &str = "it does not answer";
+const TOO_OLD: &str = "the server is too old: Redis 6 or Valkey is needed, for RESP3";
 
 /// What the server tells without being asked.
 pub(super) enum Told {
@@ -80,35 +75,27 @@ impl NoLine {
 /// Dials servers, all by the same name and password.
 #[derive(Clone)]
 pub(super) struct Dialer {
-    settings: RedisConnectionInfo,
+    user: Option<String>,
+    password: Option<Secret>,
+    database: i64,
     tls: Option<TlsConnector>,
     pub timeout: Duration,
 }
 
 impl Dialer {
     pub fn new(url: &ServerUrl, config: &config::Store) -> Result<Self, Unusable> {
-        let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_db(url.database);
-        if let Some(user) = &url.user {
-            settings = settings.set_username(user);
-        }
-        if let Some(password) = &url.password {
-            settings = settings.set_password(password.reveal());
-        }
         let tls = match url.tls {
             true => Some(tls::connector(config.ca.as_deref()).map_err(|reason| Unusable::new("store.ca", reason))?),
             false => None,
         };
-        Ok(Self { settings, tls, timeout: config.connect_timeout.0 })
+        let (user, password) = (url.user.clone(), url.password.clone());
+        Ok(Self { user, password, database: url.database, tls, timeout: config.connect_timeout.0 })
     }
 
     /// The same for servers without databases, with or without the password.
     pub fn plain(&self, with_password: bool) -> Self {
-        let mut settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3);
-        if let Some(password) = self.settings.password().filter(|_| with_password) {
-            settings = settings.set_password(password);
-            settings = self.settings.username().map_or(settings.clone(), |user| settings.set_username(user));
-        }
-        Self { settings, ..self.clone() }
+        let password = self.password.clone().filter(|_| with_password);
+        Self { password, database: 0, ..self.clone() }
     }
 
     /// A connection that has answered, under a name that the server's list of clients shows.
@@ -142,54 +129,45 @@ impl Dialer {
 
     /// A connection that has taken the password.
     pub async fn connect(&self, address: &ServerAddress, number: u64, ear: Option<Ear>) -> Result<Line, NoLine> {
+        let deadline = Instant::now() + self.timeout;
+        let stream = self.open(address, deadline).await?;
         let broken = CancellationToken::new();
-        let ended = broken.clone();
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.timeout))
-            // Each call has a deadline of its own.
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(QUEUE)
-            .set_push_sender(move |push: PushInfo| {
-                hear(push, ear.as_ref(), &ended);
-                Ok::<(), redis::aio::SendError>(())
-            });
-        let (connection, driver) = self.open(address, config).await?;
-        Ok(Line::new(connection, driver, number, broken))
+        let pipe = Pipe::open(stream, Box::new(move |said| hear(said, ear.as_ref())), broken.clone());
+        self.introduce(&pipe, deadline).await?;
+        Ok(Line::new(pipe, number, broken))
     }
 
-    async fn open(
-        &self,
-        address: &ServerAddress,
-        config: AsyncConnectionConfig,
-    ) -> Result<(MultiplexedConnection, JoinSet<()>), NoLine> {
-        let deadline = Instant::now() + self.timeout;
+    async fn open(&self, address: &ServerAddress, deadline: Instant) -> Result<Box<dyn Stream>, NoLine> {
         let stream = timely(deadline, TcpStream::connect((address.host.as_str(), address.port)), SILENT).await?;
         let stream = stream.and_then(|stream| tune(&stream).map(|()| stream)).map_err(|error| io(&error))?;
-        let Some(tls) = &self.tls else {
-            let made = MultiplexedConnection::new_with_config(&self.settings, stream, config);
-            return driven(timely(deadline, made, SILENT).await?);
-        };
+        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let nameless = |_| NoLine::Unusable(Unusable::server("no certificate can be for such a host"));
         let name = ServerName::try_from(address.host.clone()).map_err(nameless)?;
         let shaken = timely(deadline, tls.connect(name, stream), "it does not answer in TLS; redis:// is without");
-        let stream = shaken.await?.map_err(|error| io(&error))?;
-        let made = MultiplexedConnection::new_with_config(&self.settings, stream, config);
-        driven(timely(deadline, made, SILENT).await?)
+        Ok(Box::new(shaken.await?.map_err(|error| io(&error))?))
+    }
+
+    /// Says who asks, and in which database.
+    async fn introduce(&self, pipe: &Pipe, deadline: Instant) -> Result<(), NoLine> {
+        let mut greeting = hello();
+        if let Some(password) = &self.password {
+            greeting.arg("AUTH").arg(self.user.as_deref().unwrap_or("default")).arg(password.reveal());
+        }
+        let mut choice = redis::cmd("SELECT");
+        choice.arg(self.database);
+        let steps = [Some(greeting), (self.database != 0).then_some(choice)];
+        for step in steps.into_iter().flatten() {
+            let answer = timely(deadline, pipe.ask(&step, false), SILENT).await?;
+            // What it says of why is mostly lost with the connection.
+            let hung_up = |Broken| NoLine::Unreachable("it hung up at once, as where maxclients is reached".into());
+            value(&answer.map_err(hung_up)?).map_err(refused)?;
+        }
+        Ok(())
     }
 }
 
 async fn timely<T>(deadline: Instant, step: impl Future<Output = T>, otherwise: &str) -> Result<T, NoLine> {
     timeout_at(deadline, step).await.map_err(|_| NoLine::Unreachable(otherwise.into()))
-}
-
-/// Whoever drops the set ends the connection.
-fn driven<D: Future<Output = ()> + Send + 'static>(
-    made: RedisResult<(MultiplexedConnection, D)>,
-) -> Result<(MultiplexedConnection, JoinSet<()>), NoLine> {
-    let (connection, driver) = made.map_err(|error| no_line(&error))?;
-    let mut driving = JoinSet::new();
-    driving.spawn(driver);
-    Ok((connection, driving))
 }
 
 /// A question that every server answers at once and to everybody, and by which it says what it is.
@@ -225,14 +203,14 @@ fn tune(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// Runs on the connection's own task, before any later answer is given out.
-fn hear(push: PushInfo, ear: Option<&Ear>, ended: &CancellationToken) {
-    match (push.kind, ear) {
-        (PushKind::Disconnection, _) => ended.cancel(),
-        (PushKind::Invalidate, Some(ear)) => ear(match push.data.into_iter().next() {
+fn hear(said: Value, ear: Option<&Ear>) {
+    let (Value::Push { kind, data }, Some(ear)) = (said, ear) else { return };
+    match kind {
+        PushKind::Invalidate => ear(match data.into_iter().next() {
             Some(Value::Array(keys)) => Told::Changed(keys.into_iter().filter_map(bytes).collect()),
             _ => Told::ChangedAll,
         }),
-        (PushKind::Message, Some(ear)) => ear(Told::News),
+        PushKind::Message => ear(Told::News),
         _ => {}
     }
 }
@@ -267,7 +245,8 @@ pub(super) fn no_line(error: &RedisError) -> NoLine {
     let detail = error.detail().unwrap_or_default();
     let unusable = |reason: &str| NoLine::Unusable(Unusable::server(reason));
     match (error.kind(), error.code().unwrap_or_default()) {
-        (ErrorKind::RESP3NotSupported, _) => unusable("the server is too old: Redis 6 or Valkey is needed, for RESP3"),
+        (_, "NOPROTO") => unusable(TOO_OLD),
+        _ if detail.contains("unknown command") && detail.contains("HELLO") => unusable(TOO_OLD),
         (_, "NOAUTH") => unusable("the server asks for a password"),
         (ErrorKind::AuthenticationFailed, _) | (_, "WRONGPASS") => {
             unusable("the server refuses the user or the password")
@@ -277,11 +256,6 @@ pub(super) fn no_line(error: &RedisError) -> NoLine {
         _ if detail.contains("max number of clients") => {
             NoLine::Unreachable("it takes no more clients: maxclients is reached".into())
         }
-        // What it says of why is mostly lost with the connection.
-        _ if error.is_connection_dropped() => {
-            NoLine::Unreachable("it hung up at once, as where maxclients is reached".into())
-        }
-        (ErrorKind::Io, _) => NoLine::Unreachable("the connection failed".into()),
         _ => NoLine::Unreachable(format!("it answered {}", said(error))),
     }
 }

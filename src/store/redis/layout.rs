@@ -2,7 +2,7 @@
 //!
 //! A field stands under its path, everything else under names that no path can have: they begin with `@`.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -160,10 +160,10 @@ fn hash_text(hash: &SecretHash) -> String {
     }
 }
 
-/// What a session's hash says; none if it is not one that cloakroom wrote.
-pub(super) fn decode(hash: HashMap<String, String>) -> Option<Entry> {
-    let hash = Hash(hash);
-    if hash.0.contains_key(REVOKED_AT) { tombstone(&hash).map(Entry::Revoked) } else { record(hash).map(Entry::Living) }
+/// What a session's hash says, its names and values in turn; none if it is not one that cloakroom wrote.
+pub(super) fn decode(texts: &[&str]) -> Option<Entry> {
+    let hash = Hash(texts.as_chunks().0);
+    if hash.has(REVOKED_AT) { tombstone(&hash).map(Entry::Revoked) } else { record(&hash).map(Entry::Living) }
 }
 
 fn tombstone(hash: &Hash) -> Option<Tombstone> {
@@ -172,13 +172,13 @@ fn tombstone(hash: &Hash) -> Option<Tombstone> {
         revoked_at: hash.time(REVOKED_AT)?,
         until: hash.time(UNTIL)?,
         over_at: None,
-        yields: hash.0.contains_key(YIELDS),
+        yields: hash.has(YIELDS),
         seq: hash.number(SEQ)?,
         recent: hash.recent()?,
     })
 }
 
-fn record(hash: Hash) -> Option<Record> {
+fn record(hash: &Hash) -> Option<Record> {
     let user = match hash.text(USER) {
         Some(text) => Some(UserKey::parse(text)?),
         None => None,
@@ -205,11 +205,16 @@ fn record(hash: Hash) -> Option<Record> {
     Some(record)
 }
 
-struct Hash(HashMap<String, String>);
+/// Some thirty pairs, of which each is looked for about once: a look over them costs less than a table.
+struct Hash<'a>(&'a [[&'a str; 2]]);
 
-impl Hash {
+impl Hash<'_> {
     fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.0.iter().find(|[known, _]| *known == name).map(|[_, text]| *text)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.text(name).is_some()
     }
 
     fn number(&self, name: &str) -> Option<u64> {
@@ -245,7 +250,7 @@ impl Hash {
             subject: subject.to_owned(),
             login: self.text(LOGIN).map_or(Some(None), |text| text.parse().ok().map(Some))?,
             claims_at: self.text(CLAIMS_AT).map_or(Some(0), |text| text.parse().ok())?,
-            yields: self.0.contains_key(YIELDS),
+            yields: self.has(YIELDS),
             after,
         })
     }
@@ -260,19 +265,18 @@ impl Hash {
     }
 
     /// A value without a revision was put there by somebody else, and counts as never changed.
-    fn fields_into(self, record: &mut Record) -> Option<()> {
-        let (meta, fields): (HashMap<_, _>, HashMap<_, _>) =
-            self.0.into_iter().partition(|(name, _)| name.starts_with('@'));
-        for (path, json) in fields {
-            let revision = meta.get(&format!("{REVISION_OF}{path}")).map_or(Some(0), |text| text.parse().ok())?;
-            record.fields.insert(path.into(), Stored { json: json.into(), revision });
-        }
-        for (name, text) in &meta {
-            let Some(path) = name.strip_prefix(REVISION_OF) else { continue };
-            if !record.fields.contains_key(path) {
-                record.unset.insert(Arc::from(path), text.parse().ok()?);
+    fn fields_into(&self, record: &mut Record) -> Option<()> {
+        let mut revisions = BTreeMap::new();
+        for [name, text] in self.0 {
+            if let Some(path) = name.strip_prefix(REVISION_OF) {
+                revisions.insert(path, text.parse().ok()?);
             }
         }
+        for [path, json] in self.0.iter().filter(|[name, _]| !name.starts_with('@')) {
+            let revision = revisions.remove(path).unwrap_or(0);
+            record.fields.insert((*path).into(), Stored { json: (*json).into(), revision });
+        }
+        record.unset.extend(revisions.into_iter().map(|(path, revision)| (Arc::from(path), revision)));
         Some(())
     }
 }

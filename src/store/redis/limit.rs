@@ -3,6 +3,7 @@
 use redis::Value;
 
 use super::Core;
+use super::link::value;
 use crate::quota::Quota;
 use crate::store::{StoreError, Taken};
 
@@ -13,7 +14,8 @@ impl Core {
     pub(super) async fn take(&self, key: String, quota: Quota) -> Result<Taken, StoreError> {
         let period = quota.period.as_nanos() as f64 / 1e3;
         let call = self.scripts.take.call(&[&key], &[&period.to_string(), &quota.burst.to_string()]);
-        match self.call(&key, &call, self.deadline()).await?.value {
+        let answer = self.call(&key, &call, self.deadline()).await?;
+        match value(&answer.raw)? {
             Value::Int(0) => Ok(Taken::One),
             Value::Int(micros) => Ok(Taken::NoneFor(std::time::Duration::from_micros(micros.unsigned_abs()))),
             _ => Err(StoreError::Unavailable("the server's count cannot be read".into())),

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerErrorKind, Value};
+use bytes::Bytes;
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::pipe::{Broken, Pipe};
 use crate::config::ServerAddress;
 use crate::store::StoreError;
 
@@ -22,55 +22,62 @@ pub(super) const PROVEN_FOR: Duration = Duration::from_secs(1);
 
 /// One connection.
 pub(super) struct Line {
-    connection: MultiplexedConnection,
+    pipe: Pipe,
     /// No two lines of a store have the same; 0 is none's.
     pub number: u64,
     /// Why the server does not tell on this line what has changed, where it was asked to.
     pub untold: Option<Arc<str>>,
     broken: CancellationToken,
-    /// Ends with the line.
-    _driver: JoinSet<()>,
 }
 
 impl Line {
-    pub fn new(connection: MultiplexedConnection, driver: JoinSet<()>, number: u64, broken: CancellationToken) -> Self {
-        Self { connection, number, untold: None, broken, _driver: driver }
+    /// The token is cancelled when the connection ends, and ends it.
+    pub fn new(pipe: Pipe, number: u64, broken: CancellationToken) -> Self {
+        Self { pipe, number, untold: None, broken }
     }
 
     /// Asks once. A line that does not answer by the deadline is broken off.
     pub async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        let mut connection = self.connection.clone();
-        self.answered(timeout_at(deadline, command.query_async(&mut connection)).await)
+        let answer = self.ask_raw(command, deadline).await?;
+        self.judged(value(&answer))
+    }
+
+    /// The same, for an answer that is not read here.
+    pub async fn ask_raw(&self, command: &Cmd, deadline: Instant) -> Result<Bytes, Failure> {
+        let asked = timeout_at(deadline, self.pipe.ask(command, false)).await;
+        self.judged(match asked {
+            Ok(Ok(answer)) => unless_refused(answer),
+            Ok(Err(Broken)) | Err(_) => Err(Failure::Unanswered),
+        })
     }
 
     /// Asks all of these with nothing in between; the first that is refused stands for all.
     pub async fn ask_all(&self, commands: &[&Cmd], deadline: Instant) -> Result<Vec<Value>, Failure> {
-        let mut connection = self.connection.clone();
-        let mut pipeline = Pipeline::with_capacity(commands.len());
-        for command in commands {
-            pipeline.add_command((*command).clone());
-        }
-        let asked = timeout_at(deadline, connection.req_packed_commands(&pipeline, 0, commands.len())).await;
-        let first_refusal = |answers: Vec<Value>| answers.into_iter().map(Value::extract_error).collect();
-        self.answered(asked.map(|answers| answers.and_then(first_refusal)))
+        let answers = self.ask_all_raw(commands, deadline).await?;
+        self.judged(answers.iter().map(|answer| value(answer)).collect())
     }
 
-    fn answered<T, E>(&self, asked: Result<RedisResult<T>, E>) -> Result<T, Failure> {
-        let failure = match asked {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) if is_refusal(&error) => Failure::Refused(error),
-            Ok(Err(_)) | Err(_) => Failure::Unanswered,
-        };
-        if failure.ends_the_line() {
+    /// The same, for answers that are not read here.
+    pub async fn ask_all_raw(&self, commands: &[&Cmd], deadline: Instant) -> Result<Vec<Bytes>, Failure> {
+        let asked = timeout_at(deadline, self.pipe.ask_all(commands)).await;
+        self.judged(match asked {
+            Ok(Ok(answers)) => answers.into_iter().map(unless_refused).collect(),
+            Ok(Err(Broken)) | Err(_) => Err(Failure::Unanswered),
+        })
+    }
+
+    fn judged<T>(&self, answer: Result<T, Failure>) -> Result<T, Failure> {
+        if answer.as_ref().is_err_and(Failure::ends_the_line) {
             self.break_off();
         }
-        Err(failure)
+        answer
     }
 
     /// Has the server tell of what is published there, if it will.
     pub async fn subscribe(&self, channel: &str, deadline: Instant) {
-        let mut connection = self.connection.clone();
-        let _ = timeout_at(deadline, connection.subscribe(channel)).await;
+        let mut command = redis::cmd("SUBSCRIBE");
+        command.arg(channel);
+        let _ = timeout_at(deadline, self.pipe.ask(&command, true)).await;
     }
 
     pub fn break_off(&self) {
@@ -82,9 +89,17 @@ impl Line {
     }
 }
 
-/// Whether the server has answered, and said no.
-fn is_refusal(error: &RedisError) -> bool {
-    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::AuthenticationFailed)
+fn unless_refused(answer: Bytes) -> Result<Bytes, Failure> {
+    if matches!(answer.first(), Some(b'-' | b'!')) {
+        value(&answer)?;
+    }
+    Ok(answer)
+}
+
+/// What an answer says, if it does not say no. One that cannot be read is none.
+pub(super) fn value(answer: &[u8]) -> Result<Value, Failure> {
+    let value = redis::parse_redis_value(answer).map_err(|_| Failure::Unanswered)?;
+    value.extract_error().map_err(Failure::Refused)
 }
 
 /// Why there is no answer, or none that says yes.

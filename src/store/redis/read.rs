@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
 use redis::Value;
 use tokio::time::{Instant, timeout_at};
@@ -13,7 +14,7 @@ use super::keep::Role;
 use super::link::Failure;
 use super::node::Node;
 use super::slot::Slot;
-use super::{Core, layout};
+use super::{Core, frame, layout};
 use crate::handle::{Handle, UserKey};
 use crate::store::{Entry, StoreError, Trail};
 
@@ -58,13 +59,8 @@ impl Core {
         let answer = self.answer(Role::Reads, Slot::tagged(handle), question, deadline).await;
         let answer = answer.map_err(|failure| self.of_session(handle, failure))?;
         let told = self.tracking && answer.line.untold.is_none() && !answer.in_passing;
-        let entry = self.decoded(handle, answer.value)?;
-        Ok(entry.map(|entry| Kept {
-            entry: Arc::new(entry),
-            line: answer.line.number,
-            told,
-            asked_at: answer.asked_at,
-        }))
+        let entry = self.decoded(handle, answer.raw)?;
+        Ok(entry.map(|entry| Kept { entry, line: answer.line.number, told, asked_at: answer.asked_at }))
     }
 
     pub(super) async fn trail(&self, handle: Handle, before: Option<u64>, limit: usize) -> Result<Trail, StoreError> {
@@ -119,12 +115,22 @@ impl Core {
         Ok(at.filter(|_| owner.as_deref().and_then(UserKey::parse) == Some(user)))
     }
 
-    fn decoded(&self, handle: Handle, answer: Value) -> Result<Option<Entry>, StoreError> {
-        let hash: HashMap<String, String> = redis::from_redis_value(answer).map_err(|_| self.damaged(handle))?;
-        if hash.is_empty() {
+    /// What an answer says of a session. One that says what the one before said, to the byte, is not read anew.
+    fn decoded(&self, handle: Handle, answer: Bytes) -> Result<Option<Arc<Entry>>, StoreError> {
+        if let Some((before, entry)) = self.said.as_ref().and_then(|said| said.get(&handle))
+            && before == answer
+        {
+            return Ok(Some(entry));
+        }
+        let texts = frame::texts(&answer).ok_or_else(|| self.damaged(handle))?;
+        if texts.is_empty() {
             return Ok(None);
         }
-        layout::decode(hash).map(Some).ok_or_else(|| self.damaged(handle))
+        let entry = Arc::new(layout::decode(&texts).ok_or_else(|| self.damaged(handle))?);
+        if let Some(said) = &self.said {
+            said.insert(handle, (answer, entry.clone()));
+        }
+        Ok(Some(entry))
     }
 
     /// Tells of a key that holds something else; what stands there is left as it is.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use redis::Value;
 use tokio::time::{Instant, interval};
 
-use super::link::Failure;
-use super::{Core, script};
+use super::link::{Failure, value};
+use super::{Core, frame, script};
 use crate::clock::Time;
 use crate::handle::{Birth, Handle, UserKey};
 use crate::store::{Commit, Conflict, Effect, Outcome, Revocation, Revoked, StoreError};
@@ -41,8 +41,7 @@ impl Core {
             Failure::Unanswered => StoreError::Unknown,
             failure => self.of_session(handle, failure),
         })?;
-        let words: Vec<String> = redis::from_redis_value(answer.value).map_err(|_| StoreError::Unknown)?;
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let words = frame::texts(&answer.raw).ok_or(StoreError::Unknown)?;
         let settled = self.settle(&commit, &words, answer.was_lost, deadline).await;
         if matches!(words.first(), Some(&("done" | "again" | "replaced"))) {
             let [_, trail] = keys;
@@ -167,7 +166,7 @@ impl Core {
         let (birth, now) = (birth.to_string(), now.0.to_string());
         let retain = self.bounds.retain.as_millis().to_string();
         let call = self.scripts.touch.call(&[&keys[0], &keys[1]], &[&birth, &now, &retain]);
-        let answer = self.call(&keys[0], &call, self.deadline()).await.map(|answer| answer.value);
+        let answer = self.call(&keys[0], &call, self.deadline()).await.and_then(|answer| value(&answer.raw));
         if !matches!(answer, Ok(Value::Int(1))) {
             self.touched.remove(&handle);
         }
