@@ -237,7 +237,8 @@ impl Course {
             }
             let Some(parts) = Pin::into_inner(connection).into_parts() else { return };
             wire = parts.io.into_inner();
-            wire.rewind(parts.read_buf);
+            wire.rewind(&parts.read_buf);
+            drop(parts.read_buf);
             tokio::select! {
                 biased;
                 () = wire.readable() => {}

@@ -191,6 +191,16 @@ impl Socket {
     }
 }
 
+/// Hands on as much of what was read before as there is room for.
+pub fn take_unread(unread: &mut Bytes, buffer: &mut ReadBuf<'_>) {
+    let count = unread.len().min(buffer.remaining());
+    buffer.put_slice(&unread.split_to(count));
+    if unread.is_empty() {
+        // Even an empty part of a buffer keeps all of it.
+        *unread = Bytes::new();
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match &self.kind {
@@ -203,8 +213,7 @@ impl AsFd for Socket {
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.unread.is_empty() {
-            let count = self.unread.len().min(buffer.remaining());
-            buffer.put_slice(&self.unread.split_to(count));
+            take_unread(&mut self.unread, buffer);
             return Poll::Ready(Ok(()));
         }
         match &mut self.kind {

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use super::frames::{Frames, PREFACE};
 use super::linger::Linger;
 use super::pace::Pace;
+use super::socket::take_unread;
 use super::stream::Taking;
 use super::transport::Transport;
 
@@ -215,8 +216,9 @@ impl<S: AsyncRead + AsFd + Unpin, R> Wire<S, R> {
     }
 
     /// Has bytes read again that whoever spoke HTTP had read ahead.
-    pub fn rewind(&mut self, ahead: Bytes) {
-        self.unread = if self.unread.is_empty() { ahead } else { [ahead, self.unread.split_off(0)].concat().into() };
+    pub fn rewind(&mut self, ahead: &[u8]) {
+        // Copied: even an empty part of a buffer keeps all of it.
+        self.unread = Bytes::from([ahead, &self.unread].concat());
     }
 }
 
@@ -226,8 +228,7 @@ impl<S: AsyncRead + AsFd + Unpin, R: Unpin> AsyncRead for Wire<S, R> {
         if self.unread.is_empty() {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         } else {
-            let count = self.unread.len().min(buffer.remaining());
-            buffer.put_slice(&self.unread.split_to(count));
+            take_unread(&mut self.unread, buffer);
         }
         self.look(buffer.filled().get(before..).unwrap_or_default())?;
         Poll::Ready(Ok(()))

@@ -31,23 +31,23 @@ pub enum Action {
     Load,
 }
 
-/// Who caused a commit.
+/// Who caused a commit. Its members are in the order of their names, as in all that a mac covers.
 #[derive(Debug, Clone, Serialize)]
 pub struct Actor {
     pub kind: ActorKind,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub route: Option<Arc<str>>,
     /// The named caller of the admin API, where handles were resolved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub purpose: Option<Arc<str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<UserKey>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<Arc<str>>,
     #[serde(rename = "trace_id", skip_serializing_if = "Option::is_none", serialize_with = "trace_id")]
     pub traceparent: Option<Arc<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<UserKey>,
 }
 
 fn trace_id<S: Serializer>(traceparent: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -77,26 +77,28 @@ pub enum ActorKind {
 
 #[derive(Serialize)]
 struct Change<'a> {
+    after: Json,
+    before: Json,
     field: &'a str,
     op: &'static str,
-    before: Json,
-    after: Json,
 }
 
-/// All of a record but `seq` and `revision`, which the store adds, and `key` and `mac`.
+/// All of a record but `seq` and `revision`, which the store adds, and `mac`: what the mac covers, with its members in
+/// the order of their names, so that it is written once and not read again to be sorted (45,000 instructions, callgrind).
 #[derive(Serialize)]
 struct Body<'a> {
-    at: String,
-    env: &'a str,
-    session: Handle,
     action: Action,
+    actor: &'a Actor,
+    at: String,
     base: u64,
+    changes: Vec<Change<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     commit: Option<CommitId>,
+    env: &'a str,
+    key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
-    actor: &'a Actor,
-    changes: Vec<Change<'a>>,
+    session: Handle,
 }
 
 /// What makes an audit record, apart from its changes.
@@ -145,15 +147,16 @@ impl Facts<'_> {
         changes: Vec<Change<'a>>,
     ) -> Body<'a> {
         Body {
-            at: self.at.precise().to_string(),
-            env: self.environment,
-            session: self.session,
             action: self.action,
-            base: self.base,
-            commit,
-            outcome,
             actor: self.actor,
+            at: self.at.precise().to_string(),
+            base: self.base,
             changes,
+            commit,
+            env: self.environment,
+            key: self.keyring.active(self.at),
+            outcome,
+            session: self.session,
         }
     }
 
@@ -176,12 +179,14 @@ impl Facts<'_> {
     }
 
     fn sealed(&self, body: Body<'_>) -> Option<String> {
-        let mut json = serde_json::to_value(body).ok()?;
-        let key = self.keyring.active(self.at).to_owned();
-        json.as_object_mut()?.insert("key".into(), Json::String(key));
-        let mac = self.keyring.mac(covered(&json)?.as_bytes(), self.at).mac;
-        json.as_object_mut()?.insert("mac".into(), Json::String(mac));
-        Some(json.to_string())
+        let mut record = serde_json::to_string(&body).ok()?;
+        let mac = self.keyring.mac(record.as_bytes(), self.at).mac;
+        record.pop();
+        record.push_str(",\"mac\":\"");
+        // Of base64url, with nothing that JSON would escape.
+        record.push_str(&mac);
+        record.push_str("\"}");
+        Some(record)
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
+use super::frame;
 use super::link::{Failure, Line, said, value};
 use super::pipe::{Broken, Pipe, Stream};
 use super::tls::{self, Distrust};
@@ -21,20 +22,23 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const USER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What begins a word of the server's that keys have changed, before the keys.
+const INVALIDATED: &[u8] = b">2\r\n$10\r\ninvalidate\r\n";
+
 const SILENT: &str = "it does not answer";
 const TOO_OLD: &str = "the server is too old: Redis 6 or Valkey is needed, for RESP3";
 
 /// What the server tells without being asked.
-pub(super) enum Told {
+pub(super) enum Told<'a> {
     /// These keys have changed.
-    Changed(Vec<Vec<u8>>),
+    Changed(&'a [&'a str]),
     /// Any key may have.
     ChangedAll,
     /// Something was published.
     News,
 }
 
-pub(super) type Ear = Arc<dyn Fn(Told) + Send + Sync>;
+pub(super) type Ear = Arc<dyn Fn(Told<'_>) + Send + Sync>;
 
 /// What no later attempt can mend; one sentence about the server or the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -203,23 +207,18 @@ fn tune(stream: &TcpStream) -> std::io::Result<()> {
 }
 
 /// Runs on the connection's own task, before any later answer is given out.
-fn hear(said: Value, ear: Option<&Ear>) {
-    let (Value::Push { kind, data }, Some(ear)) = (said, ear) else { return };
+fn hear(said: &[u8], ear: Option<&Ear>) {
+    let Some(ear) = ear else { return };
+    // Most of what is said is that one session has changed; as a value that takes 14,000 instructions (callgrind).
+    if let Some(keys) = said.strip_prefix(INVALIDATED).and_then(frame::texts) {
+        return ear(Told::Changed(&keys));
+    }
+    let Ok(Value::Push { kind, .. }) = redis::parse_redis_value(said) else { return };
     match kind {
-        PushKind::Invalidate => ear(match data.into_iter().next() {
-            Some(Value::Array(keys)) => Told::Changed(keys.into_iter().filter_map(bytes).collect()),
-            _ => Told::ChangedAll,
-        }),
+        // Which ones it does not say, or not so that it is understood here.
+        PushKind::Invalidate => ear(Told::ChangedAll),
         PushKind::Message => ear(Told::News),
         _ => {}
-    }
-}
-
-fn bytes(value: Value) -> Option<Vec<u8>> {
-    match value {
-        Value::BulkString(bytes) => Some(bytes),
-        Value::SimpleString(text) => Some(text.into_bytes()),
-        _ => None,
     }
 }
 

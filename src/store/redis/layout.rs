@@ -86,8 +86,8 @@ impl Keys {
     }
 
     /// The session whose key this is.
-    pub fn handle_in(&self, key: &[u8]) -> Option<Handle> {
-        let key = std::str::from_utf8(key).ok()?.strip_prefix(&self.0)?;
+    pub fn handle_in(&self, key: &str) -> Option<Handle> {
+        let key = key.strip_prefix(&self.0)?;
         Handle::parse(key.strip_prefix(":sessions:{")?.strip_suffix('}')?)
     }
 }

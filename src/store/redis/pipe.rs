@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
-use redis::{Cmd, Value};
+use redis::Cmd;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
@@ -30,8 +30,8 @@ const READ_BYTES: usize = 16 << 10;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// What the server says unasked. Heard before any answer that comes after it is given out.
-pub(super) type Heed = Box<dyn Fn(Value) + Send + Sync>;
+/// What the server says unasked, as it came. Heard before any answer that comes after it is given out.
+pub(super) type Heed = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// Where questions go in. Its connection ends with it.
 pub(super) struct Pipe {
@@ -100,7 +100,7 @@ impl Pipe {
     /// Asks, and waits for the answer, as it came.
     pub async fn ask(&self, command: &Cmd, by_push: bool) -> Result<Bytes, Broken> {
         let _room = self.shared.room.acquire().await.map_err(|_| Broken)?;
-        let answer = self.put(&[command], by_push).pop().ok_or(Broken)?;
+        let answer = self.put(&[command], by_push)?.pop().ok_or(Broken)?;
         answer.await.map_err(|_| Broken)
     }
 
@@ -108,17 +108,18 @@ impl Pipe {
     pub async fn ask_all(&self, commands: &[&Cmd]) -> Result<Vec<Bytes>, Broken> {
         let _room = self.shared.room.acquire().await.map_err(|_| Broken)?;
         let mut answers = Vec::with_capacity(commands.len());
-        for answer in self.put(commands, false) {
+        for answer in self.put(commands, false)? {
             answers.push(answer.await.map_err(|_| Broken)?);
         }
         Ok(answers)
     }
 
-    fn put(&self, commands: &[&Cmd], by_push: bool) -> Vec<oneshot::Receiver<Bytes>> {
+    fn put(&self, commands: &[&Cmd], by_push: bool) -> Result<Vec<oneshot::Receiver<Bytes>>, Broken> {
         let mut state = self.shared.lock();
-        // Of a connection that is over nobody waits for an answer.
-        let over = state.over;
-        let answers = commands.iter().filter(|_| !over).map(|command| {
+        if state.over {
+            return Err(Broken);
+        }
+        let answers = commands.iter().map(|command| {
             let (answer, answered) = oneshot::channel();
             command.write_packed_command(&mut state.out);
             state.waiting.push_back(Waiting { answer, by_push });
@@ -127,7 +128,7 @@ impl Pipe {
         let answers = answers.collect();
         drop(state);
         self.shared.driver.wake();
-        answers
+        Ok(answers)
     }
 }
 
@@ -221,8 +222,7 @@ impl Driver {
     fn give_out(&self, answer: Bytes) -> io::Result<()> {
         let is_push = answer.first() == Some(&b'>');
         if is_push {
-            let said = redis::parse_redis_value(&answer).map_err(io::Error::other)?;
-            (self.heed)(said);
+            (self.heed)(&answer);
         }
         let mut state = self.shared.lock();
         if is_push && !state.waiting.front().is_some_and(|next| next.by_push) {
@@ -244,11 +244,11 @@ mod tests {
 
     use super::*;
 
-    fn open() -> (Pipe, DuplexStream, mpsc::Receiver<Value>, CancellationToken) {
+    fn open() -> (Pipe, DuplexStream, mpsc::Receiver<Vec<u8>>, CancellationToken) {
         let (near, far) = tokio::io::duplex(1 << 16);
         let (heard, said) = mpsc::channel();
         let ended = CancellationToken::new();
-        let heed = Box::new(move |value| drop(heard.send(value)));
+        let heed = Box::new(move |said: &[u8]| drop(heard.send(said.to_vec())));
         (Pipe::open(Box::new(near), heed, ended.clone()), far, said, ended)
     }
 
@@ -270,7 +270,7 @@ mod tests {
         };
         let (got, pong, ()) = tokio::join!(pipe.ask(&get, false), pipe.ask(&ping, false), server);
         assert_eq!((&*got.unwrap(), &*pong.unwrap()), (&b"$2\r\nvw\r\n"[..], &b"+PONG\r\n"[..]));
-        assert!(matches!(said.try_recv(), Ok(Value::Push { kind: redis::PushKind::Invalidate, .. })));
+        assert!(said.try_recv().unwrap().starts_with(b">2\r\n+invalidate"));
     }
 
     #[tokio::test]

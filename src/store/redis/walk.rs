@@ -67,7 +67,7 @@ impl Core {
             let answer = node.writes.line(deadline).await?.ask(&step, deadline).await?;
             let unreadable = |_| StoreError::Unavailable("the server's list of keys cannot be read".into());
             let (next, keys): (String, Vec<Vec<u8>>) = redis::from_redis_value(answer).map_err(unreadable)?;
-            handles.extend(keys.iter().filter_map(|key| self.keys.handle_in(key)));
+            handles.extend(keys.iter().filter_map(|key| self.keys.handle_in(std::str::from_utf8(key).ok()?)));
             cursor = next;
             if cursor == "0" {
                 return Ok(());

@@ -43,34 +43,32 @@ impl Line<'_> {
         let mut json = Json(Vec::with_capacity(LINE_BYTES));
         json.0.extend_from_slice(br#"{"timestamp":""#);
         json.time(self.time);
-        json.0.extend_from_slice(br#"","level":"INFO""#);
-        json.text("method", Some(self.method));
-        json.text("route", Some(self.route));
-        json.number("status", Some(self.status.into()));
-        json.text("outcome", Some(self.outcome));
-        json.text("problem", self.problem);
-        json.text("protocol", Some(self.protocol));
+        json.put(r#"","level":"INFO""#, "");
+        json.word(r#","method":"#, Some(self.method));
+        json.text(r#","route":"#, Some(self.route));
+        json.number(r#","status":"#, Some(self.status.into()));
+        json.word(r#","outcome":"#, Some(self.outcome));
+        json.word(r#","problem":"#, self.problem);
+        json.word(r#","protocol":"#, Some(self.protocol));
         if let Some(session) = self.session {
-            json.key("session");
-            json.0.push(b'"');
+            json.0.extend_from_slice(br#","session":""#);
             json.0.extend_from_slice(&session.text());
             json.0.push(b'"');
         }
-        json.number("revision_read", self.revision_read);
-        json.number("revision_written", self.revision_written);
-        json.text("write_back", self.write_back);
+        json.number(r#","revision_read":"#, self.revision_read);
+        json.number(r#","revision_written":"#, self.revision_written);
+        json.word(r#","write_back":"#, self.write_back);
         if let Some(hit) = self.cache_hit {
-            json.key("cache_hit");
-            json.0.extend_from_slice(if hit { b"true" } else { b"false" });
+            json.put(r#","cache_hit":"#, if hit { "true" } else { "false" });
         }
-        json.number("bytes_received", Some(self.bytes_received));
-        json.number("bytes_sent", Some(self.bytes_sent));
-        json.number("total_us", Some(self.total_us));
-        json.number("overhead_us", Some(self.overhead_us));
-        json.number("upstream_us", self.upstream_us);
-        json.text("request_id", self.request_id);
-        json.text("trace_id", self.trace_id);
-        json.text("target", Some(TARGET));
+        json.number(r#","bytes_received":"#, Some(self.bytes_received));
+        json.number(r#","bytes_sent":"#, Some(self.bytes_sent));
+        json.number(r#","total_us":"#, Some(self.total_us));
+        json.number(r#","overhead_us":"#, Some(self.overhead_us));
+        json.number(r#","upstream_us":"#, self.upstream_us);
+        json.text(r#","request_id":"#, self.request_id);
+        json.text(r#","trace_id":"#, self.trace_id);
+        json.word(r#","target":"#, Some(TARGET));
         json.0.extend_from_slice(b"}\n");
         json.0
     }
@@ -133,26 +131,34 @@ impl Json {
         self.0.extend_from_slice(&digits);
     }
 
-    fn key(&mut self, key: &'static str) {
-        self.0.extend_from_slice(b",\"");
-        self.0.extend_from_slice(key.as_bytes());
-        self.0.extend_from_slice(b"\":");
+    /// What stands before a value, its key included, and the value as it is.
+    fn put(&mut self, before: &'static str, value: &str) {
+        self.0.extend_from_slice(before.as_bytes());
+        self.0.extend_from_slice(value.as_bytes());
     }
 
-    fn number(&mut self, key: &'static str, value: Option<u64>) {
-        let Some(value) = value else { return };
-        self.key(key);
-        self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    fn number(&mut self, before: &'static str, value: Option<u64>) {
+        if let Some(value) = value {
+            self.put(before, itoa::Buffer::new().format(value));
+        }
     }
 
-    fn text(&mut self, key: &'static str, value: Option<&str>) {
+    /// One of our own words, with nothing in it that JSON escapes.
+    fn word(&mut self, before: &'static str, value: Option<&'static str>) {
+        if let Some(value) = value {
+            self.put(before, "\"");
+            self.put(value, "\"");
+        }
+    }
+
+    fn text(&mut self, before: &'static str, value: Option<&str>) {
         let Some(value) = value else { return };
-        self.key(key);
         if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
-            self.0.push(b'"');
-            self.0.extend_from_slice(value.as_bytes());
+            self.put(before, "\"");
+            self.put("", value);
             self.0.push(b'"');
         } else {
+            self.put(before, "");
             // Serialising a string into a vector does not fail.
             let _ = serde_json::to_writer(&mut self.0, value);
         }
