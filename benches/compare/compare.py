@@ -430,16 +430,17 @@ def streams_and_memory():
         held = {count: held_memory(peer, count) for count in (1000, 5000)}
         rows.append([name, cell((held[5000] - held[1000]) / 4000)])
         peer.stop()
-    print("Memory of an idle connection, from 1,000 to 5,000 of them, in KiB\n")
+    print("Memory of a connection that has been idle for seven seconds, from 1,000 to 5,000 of them, in KiB\n")
     table(["proxy", "KiB"], rows)
 
 
 def held_memory(peer, count):
-    argv = [f"{BIN}/load", "--addr", f"127.0.0.1:{peer.port}", "--mode", "idle", "--conns", str(count), "--secs", "4"]
+    argv = [f"{BIN}/load", "--addr", f"127.0.0.1:{peer.port}", "--mode", "idle", "--conns", str(count), "--secs", "9"]
     holder = subprocess.Popen(argv + (["--lines", peer.lines] if peer.lines else []), stdout=subprocess.PIPE, text=True)
     if "held" not in holder.stdout.readline():
         raise SystemExit(f"{peer.name} does not hold {count} connections")
-    time.sleep(2.5)
+    # A connection rests after a second, and an allocator gives back what that frees some seconds later.
+    time.sleep(7)
     memory = memory_kib(peer.process.pid)
     holder.wait(30)
     time.sleep(0.3)

@@ -236,3 +236,60 @@ impl Future for Watch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is due next, so many milliseconds after the last thing that happened.
+    fn due(pace: &Pace) -> Option<(u128, Overdue)> {
+        let now = Instant::now();
+        pace.due(&ListenerLimits::default(), || now).map(|(at, what)| ((at - now).as_millis(), what))
+    }
+
+    /// A connection that has been answered.
+    fn answered() -> Pace {
+        let pace = Pace::new();
+        pace.read();
+        pace.begin();
+        pace.end();
+        pace
+    }
+
+    #[test]
+    fn it_is_told_once_that_nothing_is_asked_until_something_comes() {
+        let pace = answered();
+        assert_eq!(due(&pace), Some((1000, Overdue::Quiet)));
+        pace.quiet();
+        assert!(matches!(due(&pace), Some((_, Overdue::Idle))));
+        pace.read();
+        assert!(matches!(due(&pace), Some((_, Overdue::Head))));
+        pace.begin();
+        assert_eq!(due(&pace), None);
+        pace.end();
+        assert!(matches!(due(&pace), Some((_, Overdue::Quiet))));
+    }
+
+    #[test]
+    fn it_does_not_rest_while_a_body_comes_or_after_one_that_nobody_read() {
+        let pace = answered();
+        pace.body_begins();
+        assert!(matches!(due(&pace), Some((_, Overdue::Idle))));
+        pace.body_ends(true);
+        assert!(matches!(due(&pace), Some((_, Overdue::Quiet))));
+        pace.body_begins();
+        pace.body_ends(false);
+        assert!(matches!(due(&pace), Some((_, Overdue::Idle))));
+    }
+
+    #[test]
+    fn it_does_not_rest_while_its_client_takes_nothing_or_speaks_http_2() {
+        let pace = answered();
+        pace.wrote(&Poll::<()>::Pending);
+        assert!(!matches!(due(&pace), Some((_, Overdue::Quiet))));
+        pace.wrote(&Poll::Ready(()));
+        assert!(matches!(due(&pace), Some((_, Overdue::Quiet))));
+        pace.read_frames(false);
+        assert!(matches!(due(&pace), Some((_, Overdue::Idle))));
+    }
+}

@@ -3,6 +3,7 @@
 mod arrival;
 mod conformance;
 mod http2;
+mod rest;
 mod tls;
 
 use std::time::Duration;
