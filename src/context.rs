@@ -41,7 +41,7 @@ pub struct Context {
 }
 
 /// The context headers of one session on one route, good for as long as its fields are the very same.
-struct Rendered {
+pub struct Rendered {
     birth: Birth,
     revision: u64,
     fields: Arc<Fields>,
@@ -190,7 +190,8 @@ impl Context {
         }
     }
 
-    fn render(&self, route: RouteIndex, session: &Session, handles: &dyn Handles) -> Rendered {
+    /// Makes the context headers anew, without a look at those that are kept.
+    pub fn render(&self, route: RouteIndex, session: &Session, handles: &dyn Handles) -> Rendered {
         let mut headers = Vec::new();
         // Whatever is put here is visible ASCII by the way that it is made; what were not would be absent, not wrong.
         let mut put = |name: &HeaderName, value: &str| {
