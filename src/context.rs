@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
 use http::request::Parts;
 use http::{Method, Version};
 use quick_cache::sync::Cache;
 
 use crate::config::{self, Problems};
-use crate::handle::{Birth, Handle};
+use crate::handle::Handle;
 use crate::headers::{
     self, Names, Reserved, Survey, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
     X_REQUEST_ID,
@@ -17,7 +18,7 @@ use crate::headers::{
 use crate::listener::Arrival;
 use crate::peer::Peer;
 use crate::route::RouteIndex;
-use crate::session::{FieldIndex, Fields, Held, Schema, Session};
+use crate::session::{self, Decoded, FieldIndex, Held, Schema, Session};
 use crate::structured::{self, Bare, Shown};
 
 mod trace;
@@ -40,19 +41,10 @@ pub struct Context {
     rendered: Cache<(RouteIndex, Handle), Arc<Rendered>>,
 }
 
-/// The context headers of one session on one route, good for as long as its fields are the very same.
-pub struct Rendered {
-    birth: Birth,
-    revision: u64,
-    fields: Arc<Fields>,
-    headers: Vec<(HeaderName, HeaderValue)>,
-}
-
-impl Rendered {
-    fn is_of(&self, session: &Session) -> bool {
-        Arc::ptr_eq(&self.fields, session.fields())
-            && (self.birth, self.revision) == (session.birth(), session.revision())
-    }
+/// What another route's backend than the first is shown of a session, good for as long as it is decoded from one entry.
+struct Rendered {
+    of: Arc<Decoded>,
+    shown: session::Shown,
 }
 
 /// What one route's backend sees.
@@ -178,42 +170,57 @@ impl Context {
 
     /// Sets the context headers for a session.
     pub fn inject(&self, head: &mut Parts, route: RouteIndex, session: &Session, handles: &dyn Handles) {
+        let shown = session.shown(|| self.render(route, session, handles));
+        if shown.route == route {
+            return put(head, shown);
+        }
         let key = (route, session.handle());
-        let known = self.rendered.get(&key).filter(|rendered| rendered.is_of(session));
+        let known = self.rendered.get(&key).filter(|rendered| Arc::ptr_eq(&rendered.of, session.decoded()));
         let rendered = known.unwrap_or_else(|| {
-            let rendered = Arc::new(self.render(route, session, handles));
+            let shown = self.render(route, session, handles);
+            let rendered = Arc::new(Rendered { of: session.decoded().clone(), shown });
             self.rendered.insert(key, rendered.clone());
             rendered
         });
-        for (name, value) in &rendered.headers {
-            head.headers.insert(name, value.clone());
-        }
+        put(head, &rendered.shown);
     }
 
-    /// Makes the context headers anew, without a look at those that are kept.
-    pub fn render(&self, route: RouteIndex, session: &Session, handles: &dyn Handles) -> Rendered {
-        let mut headers = Vec::new();
-        // Whatever is put here is visible ASCII by the way that it is made; what were not would be absent, not wrong.
-        let mut put = |name: &HeaderName, value: &str| {
-            headers.extend(HeaderValue::from_str(value).ok().map(|value| (name.clone(), value)));
-        };
-        put(&self.names.session, &session.handle().to_string());
-        put(&self.names.etag, &format!("\"{}\"", session.revision()));
-        put(&self.names.schema, &self.schema.version.to_string());
+    /// Makes the context headers of a session on one route, their values side by side in one piece of memory.
+    pub fn render(&self, route: RouteIndex, session: &Session, handles: &dyn Handles) -> session::Shown {
+        let (mut text, mut ends) = (String::new(), Vec::new());
+        let mut end = |name: &HeaderName, text: &str| ends.push((name.clone(), text.len()));
+        text.push_str(&session.handle().to_string());
+        end(&self.names.session, &text);
+        text.push_str(&format!("\"{}\"", session.revision()));
+        end(&self.names.etag, &text);
+        text.push_str(&self.schema.version.to_string());
+        end(&self.names.schema, &text);
         let mut dictionary = String::new();
         for index in self.reads(route) {
             self.show(session, *index, handles, |path, shown| structured::append(&mut dictionary, path, shown));
         }
         if !dictionary.is_empty() {
-            put(&self.names.context, &dictionary);
+            text.push_str(&dictionary);
+            end(&self.names.context, &text);
         }
         for (name, index) in self.single_fields(route) {
-            self.show(session, *index, handles, |_, shown| match shown {
-                Shown::Value(value) => put(name, &Bare(value).to_string()),
-                Shown::Handle(handle) => put(name, handle),
+            self.show(session, *index, handles, |_, shown| {
+                match shown {
+                    Shown::Value(value) => text.push_str(&Bare(value).to_string()),
+                    Shown::Handle(handle) => text.push_str(handle),
+                }
+                end(name, &text);
             });
         }
-        Rendered { birth: session.birth(), revision: session.revision(), fields: session.fields().clone(), headers }
+        let text = Bytes::from(text);
+        let mut begin = 0;
+        let value = |(name, end)| {
+            let value = HeaderValue::from_maybe_shared(text.slice(begin..end));
+            begin = end;
+            // Visible ASCII by the way that it is made; what were not would be absent, not wrong.
+            value.ok().map(|value| (name, value))
+        };
+        session::Shown { route, headers: ends.into_iter().filter_map(value).collect() }
     }
 
     /// Hands on what stands for a field: its value, its default, its handle, or nothing.
@@ -253,6 +260,12 @@ impl Context {
         }
         // Always, so that a backend may write back in trailers.
         set.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+fn put(head: &mut Parts, shown: &session::Shown) {
+    for (name, value) in &shown.headers {
+        head.headers.insert(name, value.clone());
     }
 }
 

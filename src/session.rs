@@ -30,7 +30,7 @@ use crate::clock::{Clock, Time};
 use crate::config;
 use crate::handle::{Birth, Handle, NoEntropy, SessionId};
 use crate::keyring::{Keyring, LiveKeyring};
-use crate::store::{Conflict, Entry, Record, Store, StoreError, Trail};
+use crate::store::{Conflict, Store, StoreError, Trail};
 use crate::telemetry::Metrics;
 
 use revocations::Revocations;
@@ -41,7 +41,7 @@ pub use live::{Entering, Live, Presence};
 pub use proposal::{Proposal, fits_at_birth};
 pub use require::Requirements;
 pub use schema::{Field, FieldIndex, Misfit, Schema};
-pub use state::{Fields, Held, Proven, Session};
+pub use state::{Decoded, Held, Proven, Session, Shown};
 pub use sweep::{KeyUse, KeyUses, Moved};
 pub use token::Found;
 pub use trail::{Action, Actor, ActorKind};
@@ -109,13 +109,6 @@ impl Lifetime {
         let interval = raw.touch_interval.map_or(raw.idle.0 / 30, |period| period.0).max(Duration::from_secs(1));
         Self { idle: raw.idle.0, absolute: raw.absolute.0, touch_interval: interval }
     }
-}
-
-/// An entry and what was made of it, for as long as the store holds that very entry.
-struct Decoded {
-    entry: Arc<Entry>,
-    record: Arc<Record>,
-    fields: Arc<Fields>,
 }
 
 /// Why there is no session.

@@ -35,7 +35,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
         Ok(flush) => flush,
         Err(error) => return fail(error),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
     };
@@ -48,6 +48,16 @@ pub fn run(args: &RunArgs) -> ExitCode {
             Err(error) => fail(error),
         }
     })
+}
+
+/// A thread for each processor that the process may use. One alone does without what several need to share their work.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let several = std::thread::available_parallelism().is_ok_and(|count| count.get() > 1);
+    let mut builder = match several {
+        true => tokio::runtime::Builder::new_multi_thread(),
+        false => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build()
 }
 
 /// Serves until a signal ends it.

@@ -88,7 +88,7 @@ impl Exchanges {
             None => Err(Refusal::BadCredential),
         };
         match (&proven, &self.rooms.failures) {
-            (Ok(_), Some(failures)) => failures.succeeded_with(id),
+            (Ok(session), Some(failures)) if session.is_proven_anew() => failures.succeeded_with(id),
             (Err(refusal), _) if proves_nothing(refusal) => self.count_bad(client, refusal),
             _ => {}
         }

@@ -17,11 +17,25 @@ impl Sessions {
     pub async fn load(&self, id: &SessionId) -> Result<Session, LoadError> {
         let (entry, at_hand) = self.look(id.handle()).await?;
         let entry = entry.ok_or(LoadError::NotFound)?;
-        let record = self.living(&entry)?;
-        let proven = self.prove(record, id)?;
-        let mut session = self.settle(id.handle(), entry, proven).await?;
+        let handle = id.handle();
+        let mut session = match self.decoded_of(handle, &entry) {
+            Some(decoded) => {
+                self.lives(&decoded.record)?;
+                let proven = self.prove(&decoded.record, id)?;
+                Session::new(handle, decoded, proven)
+            }
+            None => {
+                let proven = self.prove(self.living(&entry)?, id)?;
+                self.settle(handle, entry, proven).await?
+            }
+        };
         session.at_hand = at_hand;
         Ok(session)
+    }
+
+    /// What was made of that very entry.
+    fn decoded_of(&self, handle: Handle, entry: &Arc<Entry>) -> Option<Arc<Decoded>> {
+        self.decoded.get(&handle).filter(|decoded| Arc::ptr_eq(&decoded.entry, entry))
     }
 
     /// Loads a session by its handle, for those who need no proof.
@@ -44,17 +58,18 @@ impl Sessions {
     }
 
     pub(super) fn living<'a>(&self, entry: &'a Entry) -> Result<&'a Record, LoadError> {
-        let now = self.clock.now();
         match entry {
-            Entry::Revoked(tombstone) if now < tombstone.until => Err(LoadError::Revoked),
-            Entry::Living(record) if record.is_living(now) => {
-                if self.is_void(record) {
-                    Err(LoadError::Revoked)
-                } else {
-                    Ok(record)
-                }
-            }
-            Entry::Living(_) | Entry::Revoked(_) => Err(LoadError::NotFound),
+            Entry::Living(record) => self.lives(record).map(|()| record),
+            Entry::Revoked(tombstone) if self.clock.now() < tombstone.until => Err(LoadError::Revoked),
+            Entry::Revoked(_) => Err(LoadError::NotFound),
+        }
+    }
+
+    fn lives(&self, record: &Record) -> Result<(), LoadError> {
+        match record.is_living(self.clock.now()) {
+            true if self.is_void(record) => Err(LoadError::Revoked),
+            true => Ok(()),
+            false => Err(LoadError::NotFound),
         }
     }
 
@@ -78,10 +93,8 @@ impl Sessions {
         proven: Proven,
     ) -> Result<Session, LoadError> {
         for _ in 0..MIGRATION_TRIES {
-            if let Some(decoded) = self.decoded.get(&handle)
-                && Arc::ptr_eq(&decoded.entry, &entry)
-            {
-                return Ok(Session::new(handle, decoded.record.clone(), decoded.fields.clone(), proven));
+            if let Some(decoded) = self.decoded_of(handle, &entry) {
+                return Ok(Session::new(handle, decoded, proven));
             }
             let record = self.living(&entry)?;
             let vault = self.vault(handle, record.birth);
@@ -89,10 +102,10 @@ impl Sessions {
                 Ok(None) => {
                     let fields = Fields::decode(record, &self.schema, &vault).map_err(LoadError::UnknownKey)?;
                     self.tell_damage(handle, record, &fields);
-                    let decoded =
-                        Arc::new(Decoded { record: Arc::new(record.clone()), entry, fields: Arc::new(fields) });
+                    let record = record.clone();
+                    let decoded = Arc::new(Decoded::new(entry, record, fields));
                     self.decoded.insert(handle, decoded.clone());
-                    return Ok(Session::new(handle, decoded.record.clone(), decoded.fields.clone(), proven));
+                    return Ok(Session::new(handle, decoded, proven));
                 }
                 Ok(Some(deltas)) => Box::pin(self.commit_migration(handle, record, &deltas)).await?,
                 Err(vault::Closed::UnknownKey(id)) => return Err(LoadError::UnknownKey(id)),

@@ -1,10 +1,14 @@
 //! A session as it was read: its fields by the schema, and what it was read at.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderName, HeaderValue};
 
 use crate::clock::Time;
 use crate::handle::{Birth, Handle, SecretHash, UserKey};
-use crate::store::{Base, Record};
+use crate::route::RouteIndex;
+use crate::store::{Base, Entry, Record};
 use crate::structured::Value;
 
 use super::revocations::{Bearing, Believed};
@@ -40,11 +44,37 @@ pub enum Proven {
 #[derive(Debug)]
 pub struct Session {
     handle: Handle,
-    record: Arc<Record>,
-    fields: Arc<Fields>,
+    decoded: Arc<Decoded>,
     pub(super) proven: Proven,
     /// Whether it was loaded without asking the store.
     pub at_hand: bool,
+}
+
+/// What was made of an entry, for as long as the store holds that very entry.
+///
+/// All that a request needs of a session stands in one place: with a thousand sessions in turn, a request waits for memory
+/// more than for anything else of its session's.
+#[derive(Debug)]
+pub struct Decoded {
+    pub(super) entry: Arc<Entry>,
+    pub(super) record: Record,
+    fields: Fields,
+    /// Whether its current secret has been shown since.
+    was_proven: AtomicBool,
+    shown: OnceLock<Shown>,
+}
+
+/// What the backend of one route is shown of a session.
+#[derive(Debug)]
+pub struct Shown {
+    pub route: RouteIndex,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Decoded {
+    pub(super) fn new(entry: Arc<Entry>, record: Record, fields: Fields) -> Self {
+        Self { entry, record, fields, was_proven: AtomicBool::new(false), shown: OnceLock::new() }
+    }
 }
 
 /// The fields of one revision, decoded.
@@ -97,8 +127,23 @@ fn unreadable(session: Handle, path: &str, why: &'static str) -> Held {
 }
 
 impl Session {
-    pub(super) fn new(handle: Handle, record: Arc<Record>, fields: Arc<Fields>, proven: Proven) -> Self {
-        Self { handle, record, fields, proven, at_hand: false }
+    pub(super) fn new(handle: Handle, decoded: Arc<Decoded>, proven: Proven) -> Self {
+        Self { handle, decoded, proven, at_hand: false }
+    }
+
+    /// What was made of the entry that it was read from: the very same for as long as nothing of the session has changed.
+    pub fn decoded(&self) -> &Arc<Decoded> {
+        &self.decoded
+    }
+
+    /// What the first route's backend was shown of it, which is made here if nothing was shown yet.
+    pub fn shown(&self, show: impl FnOnce() -> Shown) -> &Shown {
+        self.decoded.shown.get_or_init(show)
+    }
+
+    /// Whether its secret is one that it had not been proven by, as far as can be told here.
+    pub fn is_proven_anew(&self) -> bool {
+        !matches!(self.proven, Proven::Current(_)) || !self.decoded.was_proven.swap(true, Ordering::Relaxed)
     }
 
     pub fn handle(&self) -> Handle {
@@ -106,26 +151,26 @@ impl Session {
     }
 
     pub fn birth(&self) -> Birth {
-        self.record.birth
+        self.record().birth
     }
 
     /// The schema version that it is written in; newer than ours, if a newer sidecar wrote it.
     pub fn schema_version(&self) -> u32 {
-        self.record.schema
+        self.record().schema
     }
 
     /// The revision that was read.
     pub fn revision(&self) -> u64 {
-        self.record.revision
+        self.record().revision
     }
 
     pub fn user(&self) -> Option<UserKey> {
-        self.record.user
+        self.record().user
     }
 
     /// Whose tokens made it; none where no token did.
     pub(super) fn issuer(&self) -> Option<&str> {
-        self.record.proof.token().map(|token| &*token.issuer)
+        self.record().proof.token().map(|token| &*token.issuer)
     }
 
     /// What revocations may be about.
@@ -134,37 +179,32 @@ impl Session {
             Proven::Token(bearing) => Some(bearing),
             Proven::Current(_) | Proven::Previous | Proven::Otherwise => None,
         };
-        Believed { user: self.record.user, created_at: self.record.created_at, bearing }
+        Believed { user: self.record().user, created_at: self.record().created_at, bearing }
     }
 
     pub fn created_at(&self) -> Time {
-        self.record.created_at
+        self.record().created_at
     }
 
     pub fn last_active(&self) -> Time {
-        self.record.last_active
+        self.record().last_active
     }
 
     pub fn ends_at(&self) -> Time {
-        self.record.ends_at
+        self.record().ends_at
     }
 
     pub fn touch_interval(&self) -> u64 {
-        self.record.touch_interval
+        self.record().touch_interval
     }
 
     /// When it will be over unless it is used: the moment promised, without the touch interval's margin.
     pub fn expires_at(&self) -> Time {
-        self.record.last_active.plus(std::time::Duration::from_millis(self.record.idle)).min(self.record.ends_at)
+        self.record().last_active.plus(std::time::Duration::from_millis(self.record().idle)).min(self.record().ends_at)
     }
 
     pub fn held(&self, index: FieldIndex) -> &Held {
-        self.fields.held(index)
-    }
-
-    /// The decoded fields: the very same for as long as nothing of the session has changed.
-    pub fn fields(&self) -> &Arc<Fields> {
-        &self.fields
+        self.decoded.fields.held(index)
     }
 
     /// The value that applies: the field's own or its default; none for a sensitive or unreadable one.
@@ -187,16 +227,16 @@ impl Session {
             Held::Absent => 0,
             Held::Value(value) => value.size(path),
             Held::Sealed(size) => *size,
-            Held::Unreadable => self.record.fields.get(path).map_or(0, |stored| path.len() + 1 + stored.json.len()),
+            Held::Unreadable => self.record().fields.get(path).map_or(0, |stored| path.len() + 1 + stored.json.len()),
         }
     }
 
     /// What a change to it is based on; `own` is the revision that the same exchange committed since it was read.
     pub fn base(&self, own: Option<u64>) -> Base {
-        Base { birth: self.record.birth, revision: self.record.revision, own }
+        Base { birth: self.record().birth, revision: self.record().revision, own }
     }
 
     pub(super) fn record(&self) -> &Record {
-        &self.record
+        &self.decoded.record
     }
 }
