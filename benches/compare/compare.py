@@ -166,10 +166,12 @@ def write_lines(name, lines):
 
 
 def fields(number, more=0):
-    return {"user_id": f"user-{number:05}", "email": f"user{number:05}@example.org", "tenant": "acme-north",
+    """Ten fields of a session, or so many more or fewer."""
+    all_ = {"user_id": f"user-{number:05}", "email": f"user{number:05}@example.org", "tenant": "acme-north",
             "roles": ["reader", "editor", "billing"], "locale": "en-GB", "theme": "dark", "plan": "team",
             "project": f"proj-{number % 97}", "step": number % 7, "note": hashlib.sha256(str(number).encode()).hexdigest()[:32],
             **{f"more_{at}": f"value-{at}-of-{number}" for at in range(more)}}
+    return dict(list(all_.items())[:10 + more])
 
 
 def seed_lua():
@@ -472,13 +474,13 @@ def at_rest():
     table(["from start to ready, ms", "memory, MiB"], [[cell(min(times), "{:.0f}"), cell(min(sizes))]])
 
 
-def under_callgrind(start, count, few):
+def under_callgrind(start, count, few, path):
     out = f"{DIR}/callgrind.{count}.%p"
     peer = start(PORTS["BACKEND"], ("valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--smc-check=all-non-file"))
     if peer.lines:
         with open(peer.lines) as f:
             peer.lines = write_lines("few", f.read().split("\n")[:few])
-    peer.load(n=count, conns=8, path="/")
+    peer.load(n=count, conns=8, path=path)
     peer.stop()
     total = 0
     for file in os.listdir(DIR):
@@ -492,30 +494,43 @@ def under_callgrind(start, count, few):
 def instructions():
     rows = []
     for name in chosen():
-        few, more = (under_callgrind(PEERS[name], count, 100) for count in (500, 1500))
-        rows.append([name, f"{(more - few) / 1000:,.0f}"])
+        counts = []
+        for path in ("/", "/write")[:1 + (name in WRITERS)]:
+            few, more = (under_callgrind(PEERS[name], count, 100, path) for count in (500, 1500))
+            counts.append((more - few) / 1000)
+        rows.append([name, *(f"{count:,.0f}" for count in counts)])
         say(rows[-1])
     print("User instructions per request, warm, from 500 to 1,500 requests\n")
-    table(["proxy", "instructions"], rows)
+    table(["proxy", "instructions", "with a change"], [row + [""] * (3 - len(row)) for row in rows])
+
+
+def fill_store(count):
+    """So many sessions more in the store, of which nobody asks for any."""
+    key = re.search(rb"bench:sessions:\{ses_[^}]*\}", redis(("SCAN", "0", "MATCH", "bench:sessions:*", "COUNT", "10000")))[0].decode()
+    copy = "for i = 1, 10000 do redis.call('COPY', KEYS[1], 'bench:sessions:{ses_' .. ARGV[1] .. '_' .. i .. '}') end"
+    for batch in range(count // 10_000):
+        redis(("EVAL", copy, "1", key, str(batch)))
 
 
 def growth():
     rows = []
-    def one(label, start, **options):
+    def one(label, start, prepare=lambda: None, **options):
         peer = start(PORTS["BACKEND"])
+        prepare()
         peer.load(secs=2, path="/")
-        runs = [peer.measured(secs=SECONDS / 2, path="/", **options) for _ in range(ROUNDS)]
+        runs = [peer.measured(secs=SECONDS / 2, path="/", **options) for _ in range(2 * ROUNDS)]
         rows.append([label, cell(least(runs)), cell(memory_kib(peer.process.pid) / 1024), sum(run["errors"] + run["failures"] for run in runs)])
         say(rows[-1])
         peer.stop()
-    for more in (0, 10, 20):
+    for more in (-9, 0, 20):
         one(f"{10 + more} fields", cloakroom(f"fields-{more}", more=more))
     for routes in (0, 99, 999):
-        one(f"{routes + 1} routes", cloakroom(f"routes-{routes}", routes=routes))
-    for sessions in (10, 1000, 10_000, 100_000):
-        one(f"{sessions:,} sessions", cloakroom(f"sessions-{sessions}", sessions=sessions))
+        one(f"{routes + 1:,} routes", cloakroom(f"routes-{routes}", routes=routes))
     for conns in (10, 100, 1000, 5000):
         one(f"{conns:,} connections", cloakroom(f"conns-{conns}"), conns=conns)
+    for sessions in (10, 1000, 10_000):
+        one(f"{sessions:,} sessions in turn", cloakroom(f"sessions-{sessions}", sessions=sessions))
+    one("1,000 sessions in turn, 1,000,000 in the store", cloakroom("sessions-many"), prepare=lambda: fill_store(1_000_000))
     print("cloakroom as things grow\n")
     table(["", "CPU per request, µs", "memory, MiB", "bad answers"], rows)
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -43,9 +44,29 @@ impl Binary {
         Self::serve_to(config, Reader::Reads)
     }
 
+    /// The same where it has one processor, and so one thread for all that it does.
+    pub fn serve_on_one_core(config: &Path) -> Self {
+        let mut command = Self::command();
+        // SAFETY: between fork and exec, a call of the system with a value of its own.
+        unsafe {
+            command.pre_exec(|| {
+                let mut cores: libc::cpu_set_t = std::mem::zeroed();
+                libc::CPU_SET(0, &mut cores);
+                match libc::sched_setaffinity(0, size_of_val(&cores), &cores) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                }
+            });
+        }
+        Self::serve_by(command, config, Reader::Reads)
+    }
+
     /// The same, before a reader that may be a bad one.
     pub fn serve_to(config: &Path, reader: Reader) -> Self {
-        let mut command = Self::command();
+        Self::serve_by(Self::command(), config, reader)
+    }
+
+    fn serve_by(mut command: Command, config: &Path, reader: Reader) -> Self {
         command.arg("run").arg("--config").arg(config).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the program");
         let mut log = BufReader::new(child.stderr.take().expect("its log"));

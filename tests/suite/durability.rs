@@ -146,7 +146,7 @@ fn fifty_kills_lose_no_acknowledged_commit_and_leave_no_half_commit() {
             binary.kill();
             writers.into_iter().map(|writer| writer.join().unwrap()).collect()
         });
-        binary = Binary::serve(&config);
+        binary = Binary::serve_on_one_core(&config);
         let session = admin(&binary, "GET", &format!("/v1/sessions/{handle}"), "");
         for (n, (value, acknowledged)) in values.iter_mut().zip(&acknowledged).enumerate() {
             *value = session["fields"][format!("n{n}")].as_u64().unwrap_or(0);

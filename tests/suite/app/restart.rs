@@ -161,7 +161,7 @@ fn a_rolling_restart_under_load_loses_no_request() {
         clients.extend((0..3).map(|_| scope.spawn(move || runtime.block_on(post_over_http_2(service, done)))));
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(200));
-            let next = Binary::serve(&path);
+            let next = Binary::serve_on_one_core(&path);
             current.signal(libc::SIGTERM);
             // Endpoints catch up within the grace.
             std::thread::sleep(Duration::from_millis(50));

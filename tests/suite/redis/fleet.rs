@@ -105,7 +105,8 @@ fn written(server: &Server, handle: &str) -> (Vec<Json>, BTreeMap<String, Vec<u6
 fn every_acknowledged_write_of_many_sidecars_is_there_once_and_in_order() {
     let (server, folder) = (Server::start(), tempfile::tempdir().unwrap());
     let path = file(folder.path(), &format!("url: '{}', timeout: 500ms", server.url()));
-    let sidecars: Vec<Binary> = (0..SIDECARS).map(|_| Binary::serve(&path)).collect();
+    let sidecars: Vec<Binary> =
+        (1..SIDECARS).map(|_| Binary::serve(&path)).chain([Binary::serve_on_one_core(&path)]).collect();
     let created = admin(&sidecars[0], "POST", "/v1/sessions", r#"{"fields":{}}"#);
     let (id, handle) = (created["session_id"].as_str().unwrap(), created["session"].as_str().unwrap());
     let stop = AtomicBool::new(false);

@@ -51,7 +51,7 @@ fn program(folder: &Path, upstream: SocketAddr) -> Binary {
          routes: [{{ name: a, upstream: 'http://{upstream}', session: none }}]\n"
     );
     std::fs::write(&file, text).unwrap();
-    Binary::serve(&file)
+    Binary::serve_on_one_core(&file)
 }
 
 /// The most memory that a process has held, in bytes.
