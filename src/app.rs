@@ -3,6 +3,7 @@
 mod examine;
 mod reload;
 mod restart;
+mod sockets;
 mod watch;
 
 use std::net::SocketAddr;
@@ -10,10 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-
-use axum::Router;
 
 use crate::admin::{self, Admin};
 use crate::audit::{Audit, SinkError};
@@ -23,7 +21,7 @@ use crate::drain::Drain;
 use crate::exchange::{Exchanges, Rooms};
 use crate::in_force::InForce;
 use crate::keyring::{Keyring, KeyringError, LiveKeyring, Watch};
-use crate::listener::{Bound, Listener, Terms};
+use crate::listener::{Bound, Terms};
 use crate::readiness::Readiness;
 use crate::session::{self, Live, Schema, Sessions};
 use crate::store::{Counts, Embedded, Memory, OpenError, Redis, Store, StoreError, TrailBounds, Unusable};
@@ -32,6 +30,7 @@ use crate::telemetry::{Metrics, Observed, Tracer, TracingError};
 pub use examine::{Examined, Refused, examine};
 pub use reload::ReloadNow;
 use reload::{Desk, Replaceable};
+use sockets::Sockets;
 pub use watch::Watch as ConfigWatch;
 
 /// How often open exchanges are looked at: an end or a touch that is due is late by no more than this.
@@ -183,47 +182,6 @@ fn compile(config: &Config) -> Result<(Rooms, Arc<Schema>, Vec<Terms>), StartErr
     })
 }
 
-/// Every address that is listened on, bound and not served yet.
-struct Sockets {
-    proxy: Vec<Listener>,
-    admin: TcpListener,
-    status: TcpListener,
-}
-
-impl Sockets {
-    async fn bind(config: &Config, terms: Vec<Terms>) -> Result<Self, StartError> {
-        Ok(Self {
-            proxy: config.listeners.iter().zip(terms).map(bind).collect::<Result<_, _>>()?,
-            admin: listen(&config.admin.address).await?,
-            status: listen(&config.status.address).await?,
-        })
-    }
-
-    fn addresses(&self) -> Result<(Vec<Bound>, SocketAddr, SocketAddr), StartError> {
-        let unknown = cannot_listen("a bound address");
-        let proxy = self.proxy.iter().map(|listener| listener.bound().map_err(&unknown)).collect::<Result<_, _>>()?;
-        let (admin, status) = (self.admin.local_addr(), self.status.local_addr());
-        Ok((proxy, admin.map_err(&unknown)?, status.map_err(&unknown)?))
-    }
-
-    /// The terms of every listener, by its address in the file.
-    fn terms(&self, config: &Config) -> Vec<(String, InForce<Terms>)> {
-        let of = |(raw, listener): (&config::Listener, &Listener)| (raw.address.clone(), listener.terms());
-        config.listeners.iter().zip(&self.proxy).map(of).collect()
-    }
-
-    fn serve(self, exchanges: &InForce<Exchanges>, desk: &Desk, drain: &Drain) -> Vec<JoinHandle<()>> {
-        let serve =
-            |socket, router: &InForce<Router>| tokio::spawn(admin::serve(socket, router.clone(), drain.clone()));
-        let mut tasks = vec![serve(self.admin, &desk.all), serve(self.status, &desk.status)];
-        let terms = self.proxy.iter().map(Listener::terms).collect();
-        tasks.push(tokio::spawn(follow_files(terms, drain.clone())));
-        let proxies = self.proxy.into_iter().map(|listener| listener.serve(drain.clone(), exchanges.clone()));
-        tasks.extend(proxies.map(tokio::spawn));
-        tasks
-    }
-}
-
 impl Running {
     /// Takes on the watched file from now on when it changes, and when that is asked for.
     pub fn follow(&mut self, watch: ConfigWatch) -> ReloadNow {
@@ -313,24 +271,6 @@ async fn open_store(config: &Config, clock: &Clock, metrics: &Metrics) -> Result
             Ok(Arc::new(opened.await?))
         }
     }
-}
-
-fn bind((raw, terms): (&config::Listener, Terms)) -> Result<Listener, StartError> {
-    Listener::bind(&raw.address, InForce::new(terms)).map_err(cannot_listen(&raw.address))
-}
-
-async fn listen(address: &str) -> Result<TcpListener, StartError> {
-    let refused = cannot_listen(address);
-    let parsed: SocketAddr = address.parse().map_err(|_| refused(not_an_address()))?;
-    TcpListener::bind(parsed).await.map_err(refused)
-}
-
-fn cannot_listen(address: &str) -> impl Fn(std::io::Error) -> StartError {
-    move |error| StartError::Listen { address: address.to_owned(), error }
-}
-
-fn not_an_address() -> std::io::Error {
-    std::io::Error::other("it is not an address and a port")
 }
 
 /// Has open exchanges live and die with their sessions.

@@ -80,6 +80,7 @@ impl Upstreams {
                 pools.push(pool.clone());
                 Some(pool)
             });
+            opened.iter().for_each(|pool| pool.expect(route.limits.concurrency));
             let timeouts = &route.timeouts;
             let upstream = |pool| Upstream {
                 pool,

@@ -1,8 +1,8 @@
 //! From the backend's head to the client's: changes collected, checked and committed before a byte is passed on.
 
-use std::pin::Pin;
+mod trailers;
+
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Version, response};
@@ -23,6 +23,8 @@ use crate::store::StoreError;
 use crate::telemetry::{self, Place, Record, WriteBack};
 use crate::upstream::{Answer, Lease, Sent, UpstreamError};
 use crate::writeback::{Checker, Collected, Part, Wish};
+
+pub use trailers::TrailerWriting;
 
 use super::reply::{Held, Idle, Passing, ReplyBody};
 use super::{Admitted, Exchanges, tunnel};
@@ -111,7 +113,7 @@ pub async fn settle(
         filter_trailer_field(&mut head.headers, context.reserved(), passes);
     }
     let sized = head.headers.contains_key(header::CONTENT_LENGTH);
-    let trailers = TrailerWriting { writer, state: State::Waiting, strict, passes, preflight, sized };
+    let trailers = TrailerWriting::new(writer, trailers::Terms { strict, passes, preflight, sized });
     Ok(Passage { head, body, lease, sent, presence, permit, trailers, idle: policy.idle, tunnel })
 }
 
@@ -371,73 +373,5 @@ fn outcome_of(refusal: &Refusal) -> WriteBack {
         }
         Refusal::Commit(CommitError::Store(_) | CommitError::Entropy(_) | CommitError::Crypto) => WriteBack::StoreError,
         _ => WriteBack::Rejected,
-    }
-}
-
-/// Writes back what stands in a response's trailers, between the last byte of its body and its end.
-pub struct TrailerWriting {
-    writer: Writer,
-    state: State,
-    strict: bool,
-    /// Whether the client takes trailers.
-    passes: bool,
-    preflight: bool,
-    /// Whether the length was told beforehand: a client may have taken the body for whole before the trailers came.
-    sized: bool,
-}
-
-enum State {
-    Waiting,
-    Writing { trailers: HeaderMap, task: JoinHandle<Result<Written, Refusal>> },
-    Passing(HeaderMap),
-    Failed,
-}
-
-impl TrailerWriting {
-    pub fn is_busy(&self) -> bool {
-        matches!(self.state, State::Writing { .. })
-    }
-
-    pub fn failed(&self) -> bool {
-        matches!(self.state, State::Failed)
-    }
-
-    pub fn begin(&mut self, mut trailers: HeaderMap) {
-        let context = &self.writer.exchanges.rooms.context;
-        let collected = Collected::take(&mut trailers, &context.names, context.reserved());
-        let void: Vec<_> = trailers.keys().filter(|name| headers::is_void_in_trailers(name)).cloned().collect();
-        void.iter().for_each(|name| drop(trailers.remove(name)));
-        if !self.passes {
-            trailers.clear();
-        }
-        self.state = if collected.is_empty() || self.preflight {
-            State::Passing(trailers)
-        } else if self.sized {
-            self.writer.count(WriteBack::Ignored);
-            State::Passing(trailers)
-        } else {
-            State::Writing { trailers, task: self.writer.spawn(collected, Part::Trailers) }
-        };
-    }
-
-    /// The trailers for the client once the changes in them are committed; an error where the stream must not end
-    /// as if they had been.
-    pub fn poll(&mut self, cx: &mut Context<'_>, record: &mut Record) -> Poll<Result<HeaderMap, ()>> {
-        let trailers = match &mut self.state {
-            State::Writing { trailers, task } => {
-                let written = ready!(Pin::new(task).poll(cx)).unwrap_or_else(cut_off);
-                let trailers = std::mem::take(trailers);
-                if note(written, self.strict, record).is_err() {
-                    self.state = State::Failed;
-                    return Poll::Ready(Err(()));
-                }
-                trailers
-            }
-            State::Passing(trailers) => std::mem::take(trailers),
-            State::Waiting => HeaderMap::new(),
-            State::Failed => return Poll::Ready(Err(())),
-        };
-        self.state = State::Waiting;
-        Poll::Ready(Ok(trailers))
     }
 }
