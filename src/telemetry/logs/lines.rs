@@ -85,8 +85,10 @@ impl Lines {
     fn write_to(&self, mut out: impl Write) {
         let mut batch = Vec::new();
         while self.next(&mut batch) {
-            // Where a log cannot be written there is nobody to be told.
-            let _ = out.write_all(&batch).and_then(|()| out.flush());
+            if out.write_all(&batch).and_then(|()| out.flush()).is_err() {
+                let lines = memchr::memchr_iter(b'\n', &batch).count();
+                self.0.dropped.fetch_add(lines as u64, Ordering::Relaxed);
+            }
             batch.clear();
             batch.shrink_to(BATCH_BYTES);
         }
@@ -198,6 +200,16 @@ mod tests {
             assert!(written.recv_timeout(Duration::from_secs(5)).unwrap().ends_with(b"look\n"));
         }
         assert!(begun.elapsed() < 50 * GATHERING, "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_counted_line_by_line() {
+        let (lines, flush, written) = lines(1000);
+        drop(written);
+        lines.add(b"one\n", false);
+        lines.add(b"two\n", false);
+        drop(flush);
+        assert_eq!(lines.dropped(), 2);
     }
 
     #[test]
