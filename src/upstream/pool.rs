@@ -30,7 +30,7 @@ pub struct Pool {
     pub origin: Origin,
     idle: Mutex<Vec<Idle>>,
     /// How many are kept: as many as may be in use at once, or those that find no place are dialled anew for each request
-    /// (twice the CPU of a request, at 1,000 connections).
+    /// (a tenth of its CPU, at 1,000 connections).
     most_idle: AtomicUsize,
     shared: Mutex<Vec<Shared>>,
     /// Held by whoever makes a connection that others will share.

@@ -1,7 +1,7 @@
 //! Log lines on their way: gathered, and written many at once by a thread of their own.
 //!
-//! A line that is handed to another thread alone costs two system calls and two changes of thread. Gathered for a few
-//! milliseconds, a line of the access log costs its copy: at 3,000 requests a second 9 µs of CPU less for each (of 75).
+//! A line that is handed to another thread alone costs two calls of the system and two changes of thread. Gathered for a
+//! few milliseconds, it costs its copy: the thread that writes takes 0.3 µs of CPU for a request, at 42,000 a second.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
