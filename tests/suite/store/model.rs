@@ -1,13 +1,14 @@
 //! Any sequence of commits ends the same in every home, and as a small model of the rules says.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use cloakroom::clock::Time;
 use cloakroom::handle::{Birth, CommitId, Handle};
 use cloakroom::store::{Base, Change, Conflict, Draft, Effect, Entry, Outcome, Proof, Record, Replace, TokenProof};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use tokio::runtime::Runtime;
 
 use super::fixture::{self, Home, create, record};
@@ -417,16 +418,15 @@ async fn run(homes: &[Home], steps: &[Step]) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_home_decides_as_the_rules_say(steps in vec(step(), 1..40)) {
-        // One file for all cases, each under a handle of its own: opening costs more than a case.
-        static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
-        static HOMES: LazyLock<[Home; 3]> =
-            LazyLock::new(|| [Home::memory(), Home::embedded(), RUNTIME.block_on(Home::redis())]);
-        let homes = &*HOMES;
-        RUNTIME.block_on(run(homes, &steps));
-    }
+#[test]
+fn every_home_decides_as_the_rules_say() {
+    // One file and one server for all cases, each under a handle of its own: opening costs more than a case.
+    let runtime = Runtime::new().unwrap();
+    let homes = [Home::memory(), Home::embedded(), runtime.block_on(Home::redis())];
+    let config = ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() };
+    let judged = TestRunner::new(config).run(&vec(step(), 1..40), |steps| {
+        runtime.block_on(run(&homes, &steps));
+        Ok(())
+    });
+    judged.unwrap();
 }
