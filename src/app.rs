@@ -306,9 +306,16 @@ async fn sweep(exchanges: InForce<Exchanges>, stale: bool, readiness: Readiness,
         let exchanges = exchanges.current();
         exchanges.rooms.sweep();
         exchanges.sessions.sweep();
+        give_back();
         look_at_backends(&exchanges.rooms, &readiness);
         has_answered |= look_at_store(&exchanges.sessions, stale && has_answered, &readiness).await;
     }
+}
+
+/// Has the allocator look at what it may give back to the system: it does so only when pieces of memory change hands, and
+/// where nothing is asked none do. Without, what 600 connections let go when they rest stays, 14 KiB of each.
+fn give_back() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(1 << 20)));
 }
 
 /// Says which backends take no connections: to know, not a reason to send requests elsewhere, where the same backend

@@ -14,6 +14,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_platform_verifier::Verifier;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use error::{Fault, Part, TlsError};
 pub use live::Live;
@@ -23,6 +24,10 @@ use file::Pem;
 /// What HTTP is called in ALPN (RFC 7301), the preferred first.
 const HTTP: [&[u8]; 2] = [b"h2", HTTP_1_1];
 pub const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// Bytes both ways: over a socket, or over TLS on one.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 
 /// The side that clients connect to.
 pub type Server = Live<ServerConfig>;

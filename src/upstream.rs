@@ -80,7 +80,7 @@ impl Upstreams {
                 pools.push(pool.clone());
                 Some(pool)
             });
-            opened.iter().for_each(|pool| pool.expect(route.limits.concurrency));
+            opened.iter().for_each(|pool| pool.keep_up_to(route.limits.concurrency));
             let timeouts = &route.timeouts;
             let upstream = |pool| Upstream {
                 pool,

@@ -205,17 +205,8 @@ impl Course {
         };
         if is_http2 {
             let mut connection = Box::pin(terms.http2.serve_connection(TokioIo::new(wire), answers));
-            loop {
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => return self.tell(ended),
-                    turn = self.turn() => match turn {
-                        Turn::Over => return,
-                        Turn::Leave => connection.as_mut().graceful_shutdown(),
-                        Turn::Rest => {}
-                    },
-                }
-            }
+            while let Turn::Rest = self.drive(connection.as_mut(), |connection| connection.graceful_shutdown()).await {}
+            return;
         }
         // Boxed, so that a connection at rest has no room for it: with hyper's two buffers, 18 KiB for each.
         loop {
@@ -224,16 +215,9 @@ impl Course {
             if self.leaving {
                 connection.as_mut().graceful_shutdown();
             }
-            loop {
-                tokio::select! {
-                    biased;
-                    ended = connection.as_mut() => return self.tell(ended),
-                    turn = self.turn() => match turn {
-                        Turn::Over => return,
-                        Turn::Leave => connection.as_mut().graceful_shutdown(),
-                        Turn::Rest => break,
-                    },
-                }
+            match self.drive(connection.as_mut(), |connection| connection.graceful_shutdown()).await {
+                Turn::Rest => {}
+                Turn::Leave | Turn::Over => return,
             }
             let Some(parts) = Pin::into_inner(connection).into_parts() else { return };
             wire = parts.io.into_inner();
@@ -243,6 +227,26 @@ impl Course {
                 biased;
                 () = wire.readable() => {}
                 turn = self.turn() => if matches!(turn, Turn::Over) { return },
+            }
+        }
+    }
+
+    /// Has a connection go on until it is over or may rest, and leave in between, if it is to.
+    async fn drive<C>(&mut self, mut connection: Pin<&mut C>, leave: impl Fn(Pin<&mut C>)) -> Turn
+    where
+        C: Future<Output = hyper::Result<()>>,
+    {
+        loop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => {
+                    self.tell(ended);
+                    return Turn::Over;
+                }
+                turn = self.turn() => match turn {
+                    Turn::Leave => leave(connection.as_mut()),
+                    Turn::Over | Turn::Rest => return turn,
+                },
             }
         }
     }

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
 use crate::config::{self, Problems};
-use crate::tls;
+use crate::tls::{self, Duplex};
 
 /// When a silent connection is asked whether its other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -55,10 +54,6 @@ pub enum Protocol {
     Http1,
     Http2,
 }
-
-/// Bytes both ways.
-pub trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Duplex for S {}
 
 impl Key {
     pub fn of(route: &config::Route) -> Self {

@@ -13,10 +13,12 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
+use crate::tls::Duplex;
+
 use super::UpstreamError;
 use super::body::{Alarm, Outgoing, Overdue, Patience, Sent};
 use super::circuit::Circuit;
-use super::origin::{Duplex, Origin, Protocol};
+use super::origin::{Origin, Protocol};
 use super::shared::{Shared, Stream, for_http1, for_http2};
 
 /// For how many sweeps, one each second, an idle connection is kept: shorter than the keep-alive of the servers that
@@ -97,8 +99,8 @@ impl Pool {
         }
     }
 
-    /// So many of its connections may be in use at once.
-    pub fn expect(&self, connections: usize) {
+    /// Keeps so many idle connections, if no route asks for more.
+    pub fn keep_up_to(&self, connections: usize) {
         self.most_idle.fetch_max(connections, Ordering::Relaxed);
     }
 

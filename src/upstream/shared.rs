@@ -12,8 +12,9 @@ use http_body::Body as _;
 use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
+use crate::tls::Duplex;
+
 use super::body::Outgoing;
-use super::origin::Duplex;
 use super::pool::RESPONSE_HEAD_BYTES;
 
 /// Requests at once on one connection, if the backend takes as many: what RFC 9113, section 6.5.2, has it take at least.

@@ -3,6 +3,7 @@ use std::path::Path;
 use clap::Parser;
 
 use super::*;
+use crate::clock::Clock;
 
 const CONFIG: &str = r#"
 version: 1

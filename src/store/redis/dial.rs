@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::frame;
 use super::link::{Failure, Line, said, value};
-use super::pipe::{Broken, Pipe, Stream};
+use super::pipe::{Broken, Pipe};
 use super::tls::{self, Distrust};
 use crate::config::{self, ServerAddress, ServerUrl};
 use crate::secret::Secret;
+use crate::tls::Duplex;
 
 /// When the system looks whether a silent peer is still there, how often, and when it gives one up.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -141,7 +142,7 @@ impl Dialer {
         Ok(Line::new(pipe, number, broken))
     }
 
-    async fn open(&self, address: &ServerAddress, deadline: Instant) -> Result<Box<dyn Stream>, NoLine> {
+    async fn open(&self, address: &ServerAddress, deadline: Instant) -> Result<Box<dyn Duplex>, NoLine> {
         let stream = timely(deadline, TcpStream::connect((address.host.as_str(), address.port)), SILENT).await?;
         let stream = stream.and_then(|stream| tune(&stream).map(|()| stream)).map_err(|error| io(&error))?;
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };

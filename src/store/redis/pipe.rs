@@ -13,22 +13,19 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use redis::Cmd;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::AsyncWrite as _;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::frame;
+use crate::tls::Duplex;
 
 /// Questions that may be on their way at once; more wait for their turn.
 const ON_THEIR_WAY: usize = 4096;
 /// What is read at once.
 const READ_BYTES: usize = 16 << 10;
-
-/// Bytes both ways.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
 /// What the server says unasked, as it came. Heard before any answer that comes after it is given out.
 pub(super) type Heed = Box<dyn Fn(&[u8]) + Send + Sync>;
@@ -80,7 +77,7 @@ impl Shared {
 
 impl Pipe {
     /// Speaks over a stream; the token is cancelled when it ends.
-    pub fn open(stream: Box<dyn Stream>, heed: Heed, ended: CancellationToken) -> Self {
+    pub fn open(stream: Box<dyn Duplex>, heed: Heed, ended: CancellationToken) -> Self {
         let room = Semaphore::new(ON_THEIR_WAY);
         let shared = Arc::new(Shared { state: Mutex::default(), driver: AtomicWaker::new(), room });
         let mut driver = JoinSet::new();
@@ -134,7 +131,7 @@ impl Pipe {
 
 /// Writes what is asked, reads what is answered, and ends with its connection.
 struct Driver {
-    stream: Box<dyn Stream>,
+    stream: Box<dyn Duplex>,
     heed: Heed,
     shared: Arc<Shared>,
     writing: Vec<u8>,

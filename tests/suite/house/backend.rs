@@ -334,6 +334,14 @@ impl Backend {
         assert!(!waited.timed_out(), "{} requests arrived, not {count}", seen.len());
     }
 
+    /// Waits for the request with that target, whatever else arrives.
+    pub fn wait_for_target(&self, target: &str) {
+        let seen = self.state.seen.lock().unwrap();
+        let absent = |seen: &mut Vec<Seen>| !seen.iter().any(|one| one.target == target);
+        let waited = self.state.arrived.wait_timeout_while(seen, PATIENCE, absent).unwrap();
+        assert!(!waited.1.timed_out(), "{target} did not arrive");
+    }
+
     pub fn received_heads(&self) -> Vec<u8> {
         let text = |seen: &Seen| format!("{} {} {:?} {:?}\n", seen.method, seen.target, seen.headers, seen.trailers);
         self.seen().iter().map(text).collect::<String>().into_bytes()
