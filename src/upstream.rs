@@ -2,25 +2,31 @@
 
 mod body;
 mod circuit;
+mod fault;
+mod http1;
 mod origin;
 mod pool;
+mod reply;
 mod retry;
 mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{Request, response};
 
 use crate::config::{self, Problems};
 use crate::route::RouteIndex;
 
 use body::Patience;
 pub use body::{Outgoing, Sent};
+use fault::Fault;
 use origin::{Key, Origin};
-pub use pool::Lease;
 use pool::Pool;
+pub use reply::Reply;
+
+/// The largest head that a backend may answer with, write-back included.
+const RESPONSE_HEAD_BYTES: usize = 128 << 10;
 
 /// The backends, by route.
 pub struct Upstreams {
@@ -34,11 +40,11 @@ struct Upstream {
     patience: Patience,
 }
 
-/// A backend's answer: its head, its body to come, the connection that it comes over, and how far the request has come.
+/// A backend's answer: its head, the rest of it to come, and how far the request has come.
 #[derive(Debug)]
 pub struct Answer {
-    pub response: Response<Incoming>,
-    pub lease: Lease,
+    pub head: response::Parts,
+    pub reply: Reply,
     pub sent: Sent,
 }
 
@@ -50,7 +56,7 @@ pub enum UpstreamError {
     #[error("could not connect in time")]
     ConnectTimeout,
     #[error("the connection broke before the response: {0}")]
-    Broken(hyper::Error),
+    Broken(Fault),
     #[error("the backend changed the protocol unasked")]
     Unasked,
     #[error("no response head in time")]

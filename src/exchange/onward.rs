@@ -126,7 +126,7 @@ impl Exchanges {
             },
             None => forwarding.await,
         };
-        record.answered(answer.as_ref().ok().map(|answer| answer.response.status()));
+        record.answered(answer.as_ref().ok().map(|answer| answer.head.status));
         answer.map_err(|error| match error {
             UpstreamError::Broken(_) if sent.is_too_large() => Refusal::BodyTooLarge,
             // Not the backend's doing: its request broke off because ours did.

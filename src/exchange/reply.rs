@@ -7,13 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::limit::Permit;
 use crate::session::Presence;
 use crate::telemetry::Record;
-use crate::upstream::{Lease, Sent};
+use crate::upstream::{Reply, Sent};
 
 use super::writing::TrailerWriting;
 
@@ -62,9 +61,8 @@ enum Source {
 
 /// The backend's body with what has to happen while and after it passes.
 pub struct Passing {
-    pub inner: Incoming,
+    pub inner: Reply,
     pub held: Held,
-    pub lease: Option<Lease>,
     pub trailers: TrailerWriting,
     pub idle: Idle,
 }
@@ -187,11 +185,8 @@ impl Passing {
 
     /// The body came to its end: its connection serves the next.
     fn finish(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
-            if !self.trailers.failed() {
-                self.held.completed();
-            }
+        if self.inner.give_back() && !self.trailers.failed() {
+            self.held.completed();
         }
     }
 }

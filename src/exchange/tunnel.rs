@@ -7,15 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::Response;
 use http::request::Parts;
-use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::drain::Drain;
+use crate::tls::Duplex;
 
 use super::reply::Held;
 
@@ -24,14 +23,9 @@ pub fn client_side(head: &mut Parts) -> OnUpgrade {
     head.extensions.remove::<OnUpgrade>().unwrap_or_else(|| hyper::upgrade::on(http::Request::new(())))
 }
 
-/// The backend's side, taken out of its 101.
-pub fn backend_side(response: &mut Response<Incoming>) -> OnUpgrade {
-    hyper::upgrade::on(response)
-}
-
 /// Joins the two sides, on a task that the drain waits for, once both have changed protocol. Over when either side
 /// breaks or both have said their last, when the session ends, when nothing came for `idle`, or with the drain.
-pub fn join(drain: &Drain, client: OnUpgrade, backend: OnUpgrade, idle: Duration, mut held: Held) {
+pub fn join(drain: &Drain, client: OnUpgrade, backend: impl Duplex + 'static, idle: Duration, mut held: Held) {
     let cut = drain.clone();
     drain.spawn(async move {
         let quiet = Quiet::default();
@@ -48,9 +42,9 @@ pub fn join(drain: &Drain, client: OnUpgrade, backend: OnUpgrade, idle: Duration
 }
 
 /// Passes bytes both ways, and says whether both sides have ended in order.
-async fn pass(client: OnUpgrade, backend: OnUpgrade, quiet: &Quiet) -> bool {
-    let (Ok(client), Ok(backend)) = (client.await, backend.await) else { return false };
-    let (mut client, mut backend) = (quiet.heeding(client), quiet.heeding(backend));
+async fn pass(client: OnUpgrade, backend: impl Duplex, quiet: &Quiet) -> bool {
+    let Ok(client) = client.await else { return false };
+    let (mut client, mut backend) = (quiet.heeding(TokioIo::new(client)), quiet.heeding(backend));
     tokio::io::copy_bidirectional(&mut client, &mut backend).await.is_ok()
 }
 
@@ -65,8 +59,8 @@ impl Default for Quiet {
 }
 
 impl Quiet {
-    fn heeding(&self, side: Upgraded) -> Heeded {
-        Heeded { side: TokioIo::new(side), quiet: self.clone() }
+    fn heeding<S>(&self, side: S) -> Heeded<S> {
+        Heeded { side, quiet: self.clone() }
     }
 
     fn broken(&self) {
@@ -88,12 +82,12 @@ impl Quiet {
 }
 
 /// One side, whose bytes break the quiet.
-struct Heeded {
-    side: TokioIo<Upgraded>,
+struct Heeded<S> {
+    side: S,
     quiet: Quiet,
 }
 
-impl AsyncRead for Heeded {
+impl<S: Duplex> AsyncRead for Heeded<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.side).poll_read(cx, buffer))?;
@@ -104,7 +98,7 @@ impl AsyncRead for Heeded {
     }
 }
 
-impl AsyncWrite for Heeded {
+impl<S: Duplex> AsyncWrite for Heeded<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.side).poll_write(cx, bytes)
     }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Version, response};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::task::{JoinError, JoinHandle};
 
@@ -21,7 +20,7 @@ use crate::route::Route;
 use crate::session::{Action, Actor, ActorKind, CommitError, Committed, LoadError, Presence, Session};
 use crate::store::StoreError;
 use crate::telemetry::{self, Place, Record, WriteBack};
-use crate::upstream::{Answer, Lease, Sent, UpstreamError};
+use crate::upstream::{Answer, Reply, Sent, UpstreamError};
 use crate::writeback::{Checker, Collected, Part, Wish};
 
 pub use trailers::TrailerWriting;
@@ -32,14 +31,14 @@ use super::{Admitted, Exchanges, tunnel};
 /// A response that may be passed on: its changes are committed.
 pub struct Passage {
     head: response::Parts,
-    body: Incoming,
-    lease: Lease,
+    reply: Reply,
     sent: Sent,
     presence: Option<Presence>,
     permit: Permit,
     trailers: TrailerWriting,
     idle: std::time::Duration,
-    tunnel: Option<(OnUpgrade, OnUpgrade)>,
+    /// The client's side of a change of protocol.
+    tunnel: Option<OnUpgrade>,
 }
 
 /// Who writes, for the commit and for its record.
@@ -72,9 +71,8 @@ pub async fn settle(
     stripped: &Stripped,
     record: &mut Record,
 ) -> Result<Passage, Refusal> {
-    let Answer { mut response, lease, sent } = answer;
-    let tunnel = upgraded(&mut response, client)?;
-    let (mut head, body) = response.into_parts();
+    let Answer { mut head, reply, sent } = answer;
+    let tunnel = upgraded(head.status, client)?;
     let context = &exchanges.rooms.context;
     let found = Survey::of(&head.headers, |name| context.reserved().is_ours(name));
     let collected = match found.void {
@@ -114,18 +112,14 @@ pub async fn settle(
     }
     let sized = head.headers.contains_key(header::CONTENT_LENGTH);
     let trailers = TrailerWriting::new(writer, trailers::Terms { strict, passes, preflight, sized });
-    Ok(Passage { head, body, lease, sent, presence, permit, trailers, idle: policy.idle, tunnel })
+    Ok(Passage { head, reply, sent, presence, permit, trailers, idle: policy.idle, tunnel })
 }
 
-/// Both sides of a change of protocol. A backend that changes it unasked is no backend to talk to.
-fn upgraded(
-    response: &mut Response<Incoming>,
-    client: Option<OnUpgrade>,
-) -> Result<Option<(OnUpgrade, OnUpgrade)>, Refusal> {
-    match (response.status() == StatusCode::SWITCHING_PROTOCOLS, client) {
-        (true, Some(client)) => Ok(Some((client, tunnel::backend_side(response)))),
+/// The client's side of a change of protocol. A backend that changes it unasked is no backend to talk to.
+fn upgraded(status: StatusCode, client: Option<OnUpgrade>) -> Result<Option<OnUpgrade>, Refusal> {
+    match (status == StatusCode::SWITCHING_PROTOCOLS, client) {
         (true, None) => Err(UpstreamError::Unasked.into()),
-        (false, _) => Ok(None),
+        (changes, client) => Ok(client.filter(|_| changes)),
     }
 }
 
@@ -210,14 +204,15 @@ impl Passage {
         self.head.version = Version::HTTP_11;
         record.responding(self.head.status);
         let held = Held::new(record, self.presence, Some(self.permit));
-        if let Some((client, backend)) = self.tunnel {
-            tunnel::join(&exchanges.drain, client, backend, self.idle, held);
+        if let Some(client) = self.tunnel {
+            if let Some(backend) = self.reply.into_tunnel() {
+                tunnel::join(&exchanges.drain, client, backend, self.idle, held);
+            }
             return Response::from_parts(self.head, ReplyBody::empty());
         }
         let passing = Passing {
-            inner: self.body,
+            inner: self.reply,
             held,
-            lease: Some(self.lease),
             trailers: self.trailers,
             idle: Idle::new(self.idle, self.sent),
         };

@@ -1,32 +1,29 @@
 //! Connections to one backend, kept between requests or shared by them.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::Either;
-use http::{Request, Response, header};
+use futures_util::task::noop_waker_ref;
+use http::response::Parts;
+use http::{Request, header};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-
-use crate::tls::Duplex;
 
 use super::UpstreamError;
 use super::body::{Alarm, Outgoing, Overdue, Patience, Sent};
 use super::circuit::Circuit;
+use super::fault::Fault;
+use super::http1::Connection;
 use super::origin::{Origin, Protocol};
 use super::shared::{Shared, Stream, for_http1, for_http2};
 
 /// For how many sweeps, one each second, an idle connection is kept: shorter than the keep-alive of the servers that
 /// agents are written with (Node: 5 s), so that one is seldom used while the backend is closing it.
 const IDLE: u64 = 4;
-/// The largest head that a backend may answer with, write-back included.
-pub const RESPONSE_HEAD_BYTES: usize = 128 << 10;
-const RESPONSE_HEADERS: usize = 256;
 
 pub struct Pool {
     pub origin: Origin,
@@ -46,9 +43,8 @@ pub struct Pool {
     sweeps: AtomicU64,
 }
 
-#[derive(Debug)]
 struct Idle {
-    sender: SendRequest<Outgoing>,
+    connection: Box<Connection>,
     alarm: Alarm,
     /// The sweep that it is idle since.
     since: u64,
@@ -56,7 +52,7 @@ struct Idle {
 
 /// A connection in use by one exchange, or a place on one.
 pub struct Lease {
-    sender: Sender,
+    pub place: Place,
     alarm: Alarm,
     pool: Arc<Pool>,
     sent: Sent,
@@ -64,8 +60,8 @@ pub struct Lease {
     age: u64,
 }
 
-enum Sender {
-    Own(SendRequest<Outgoing>),
+pub enum Place {
+    Own(Box<Connection>),
     Shared(Stream),
 }
 
@@ -123,28 +119,29 @@ impl Pool {
     }
 
     /// A place on a shared connection, or the connection that was used last, if one is fresh and open.
-    pub async fn take(self: &Arc<Self>, need: &Need) -> Option<Lease> {
+    pub fn take(self: &Arc<Self>, need: &Need) -> Option<Lease> {
         if self.may_share(need)
             && let Some(lease) = self.join(need)
         {
             return Some(lease);
         }
         loop {
-            let Idle { mut sender, alarm, since } = self.idle().pop()?;
-            if self.is_fresh(since) && sender.ready().await.is_ok() {
-                return Some(Lease { alarm, ..self.lease(Sender::Own(sender), need) });
+            let Idle { mut connection, alarm, since } = self.idle().pop()?;
+            // Without being waited for: what its end has said by now is known, and whoever has it listens on.
+            if self.is_fresh(since) && connection.is_quiet(&mut Context::from_waker(noop_waker_ref())) {
+                return Some(Lease { alarm, ..self.lease(Place::Own(connection), need) });
             }
         }
     }
 
     fn join(self: &Arc<Self>, need: &Need) -> Option<Lease> {
         let stream = self.shared().iter_mut().find_map(Shared::enter)?;
-        Some(self.lease(Sender::Shared(stream), need))
+        Some(self.lease(Place::Shared(stream), need))
     }
 
-    fn lease(self: &Arc<Self>, sender: Sender, need: &Need) -> Lease {
+    fn lease(self: &Arc<Self>, place: Place, need: &Need) -> Lease {
         Lease {
-            sender,
+            place,
             alarm: Alarm::default(),
             pool: self.clone(),
             sent: need.sent.clone(),
@@ -173,18 +170,19 @@ impl Pool {
             self.shares.store(protocol == Protocol::Http2, Ordering::Release);
         }
         if protocol == Protocol::Http1 {
-            return Ok(self.lease(Sender::Own(own(stream).await?), need));
+            return Ok(self.lease(Place::Own(Box::new(Connection::new(stream))), need));
         }
-        let mut shared = Shared::open(stream).await.map_err(UpstreamError::Broken)?;
+        let mut shared = Shared::open(stream).await.map_err(|error| UpstreamError::Broken(error.into()))?;
         let stream = shared.enter();
         self.shared().push(shared);
-        stream.map(|stream| self.lease(Sender::Shared(stream), need)).ok_or(UpstreamError::ConnectTimeout)
+        stream.map(|stream| self.lease(Place::Shared(stream), need)).ok_or(UpstreamError::ConnectTimeout)
     }
 
     /// Lets go of connections that have been idle for too long, and takes on what has changed in files.
     pub fn sweep(&self) {
         self.sweeps.fetch_add(1, Ordering::Relaxed);
-        self.idle().retain(|idle| self.is_fresh(idle.since) && !idle.sender.is_closed());
+        let mut cx = Context::from_waker(noop_waker_ref());
+        self.idle().retain_mut(|idle| self.is_fresh(idle.since) && idle.connection.is_quiet(&mut cx));
         self.shared().retain(Shared::is_of_use);
         if self.origin.look() {
             // What was trusted or shown before is not used any more once what goes over it has ended.
@@ -195,33 +193,27 @@ impl Pool {
     }
 }
 
-async fn own(stream: Box<dyn Duplex>) -> Result<SendRequest<Outgoing>, UpstreamError> {
-    let mut builder = http1::Builder::new();
-    builder.max_buf_size(RESPONSE_HEAD_BYTES).max_headers(RESPONSE_HEADERS);
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(UpstreamError::Broken)?;
-    // Ends when its sender is dropped or the backend closes; what goes wrong reaches the exchange that uses it.
-    tokio::spawn(async move { connection.with_upgrades().await.is_ok() });
-    Ok(sender)
-}
-
 /// What came of a request that was sent.
 pub enum Outcome {
-    Answered(Response<Incoming>),
-    Failed(TrySendError<Request<Outgoing>>),
+    /// The head of a response, and its body if it comes over a shared connection.
+    Answered(Parts, Option<Incoming>),
+    /// With the request, if nothing of it was sent.
+    Failed(Fault, Option<Request<Outgoing>>),
     Overdue(Overdue),
 }
 
 impl Lease {
     /// Sends a request, and waits for the head of its response for as long as the patience says.
     pub fn send(&mut self, mut request: Request<Outgoing>, patience: Patience) -> impl Future<Output = Outcome> + Send {
-        let answer = match &mut self.sender {
-            Sender::Own(sender) => {
+        let answer = match &mut self.place {
+            Place::Own(connection) => {
                 for_http1(&mut request);
-                Either::Left(sender.try_send_request(request))
+                connection.begin(request);
+                Either::Left(poll_fn(|cx| connection.poll_head(cx).map(answered)))
             }
-            Sender::Shared(stream) => {
+            Place::Shared(stream) => {
                 for_http2(&mut request, self.pool.origin.scheme());
-                Either::Right(stream.sender.try_send_request(request))
+                Either::Right(stream.send(request))
             }
         };
         bounded(answer, &self.sent, patience, &mut self.alarm)
@@ -231,25 +223,32 @@ impl Lease {
     ///
     /// One whose request was not sent to its end is closed: the rest of it must not be read as the next request.
     pub fn give_back(self) {
-        let Sender::Own(sender) = self.sender else { return };
+        let Place::Own(mut connection) = self.place else { return };
         let most = self.pool.most_idle.load(Ordering::Relaxed);
-        let mut idle = self.pool.idle();
         let of_age = self.age == self.pool.age.load(Ordering::Acquire);
-        if of_age && self.sent.is_complete() && !sender.is_closed() && idle.len() < most {
-            idle.push(Idle { sender, alarm: self.alarm, since: self.pool.sweeps.load(Ordering::Relaxed) });
+        if of_age && self.sent.is_complete() && connection.renew() {
+            let mut idle = self.pool.idle();
+            if idle.len() < most {
+                idle.push(Idle { connection, alarm: self.alarm, since: self.pool.sweeps.load(Ordering::Relaxed) });
+            }
         }
     }
 }
 
-async fn bounded<F>(answer: F, sent: &Sent, patience: Patience, alarm: &mut Alarm) -> Outcome
-where
-    F: Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>>,
-{
+fn answered(head: Result<Parts, Fault>) -> Outcome {
+    head.map_or_else(|fault| Outcome::Failed(fault, None), |head| Outcome::Answered(head, None))
+}
+
+async fn bounded(
+    answer: impl Future<Output = Outcome>,
+    sent: &Sent,
+    patience: Patience,
+    alarm: &mut Alarm,
+) -> Outcome {
     let mut answer = pin!(answer);
-    std::future::poll_fn(|cx| match answer.as_mut().poll(cx) {
-        Poll::Ready(Ok(response)) => Poll::Ready(Outcome::Answered(response)),
-        Poll::Ready(Err(failed)) => Poll::Ready(Outcome::Failed(failed)),
+    poll_fn(|cx| match answer.as_mut().poll(cx) {
         Poll::Pending => sent.poll_overdue(patience, alarm, cx).map(Outcome::Overdue),
+        answered => answered,
     })
     .await
 }

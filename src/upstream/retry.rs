@@ -7,7 +7,7 @@ use http::Request;
 
 use super::body::Outgoing;
 use super::pool::{Lease, Need, Outcome};
-use super::{Answer, Upstream, UpstreamError};
+use super::{Answer, Reply, Upstream, UpstreamError};
 
 /// A request is tried so often: what stood in the way of the first may be gone at once, or not soon.
 const TRIES: u32 = 2;
@@ -22,7 +22,7 @@ impl Upstream {
     /// repeated, whatever its method: what was written in part may have been acted on.
     pub(super) async fn exchange(&self, request: &mut Option<Request<Outgoing>>) -> Result<Answer, UpstreamError> {
         let need = request.as_ref().map(Need::of).ok_or(UpstreamError::Unsent)?;
-        let mut kept = self.pool.take(&need).await;
+        let mut kept = self.pool.take(&need);
         let mut tries = 0;
         loop {
             tries += 1;
@@ -38,12 +38,12 @@ impl Upstream {
                 },
             };
             match lease.send(request.take().ok_or(UpstreamError::Unsent)?, self.patience).await {
-                Outcome::Answered(response) => return Ok(Answer { response, lease, sent: need.sent }),
+                Outcome::Answered(head, body) => {
+                    return Ok(Answer { head, reply: Reply::new(lease, body), sent: need.sent });
+                }
                 Outcome::Overdue(overdue) => return Err(overdue.into()),
-                Outcome::Failed(mut failed) => match failed.take_message() {
-                    Some(unsent) if tries < TRIES => *request = Some(unsent),
-                    _ => return Err(UpstreamError::Broken(failed.into_error())),
-                },
+                Outcome::Failed(_, Some(unsent)) if tries < TRIES => *request = Some(unsent),
+                Outcome::Failed(fault, _) => return Err(UpstreamError::Broken(fault)),
             }
         }
     }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Uri, Version, header};
-use http_body::Body as _;
 use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use crate::tls::Duplex;
 
 use super::body::Outgoing;
-use super::pool::RESPONSE_HEAD_BYTES;
+use super::RESPONSE_HEAD_BYTES;
+use super::pool::Outcome;
 
 /// Requests at once on one connection, if the backend takes as many: what RFC 9113, section 6.5.2, has it take at least.
 const STREAMS: usize = 100;
@@ -44,8 +44,24 @@ struct Streams {
 /// One request's place on a shared connection.
 #[derive(Debug)]
 pub struct Stream {
-    pub sender: SendRequest<Outgoing>,
+    sender: SendRequest<Outgoing>,
     streams: Arc<Streams>,
+}
+
+impl Stream {
+    /// Sends a request, and waits for the head of its response.
+    pub async fn send(&mut self, request: Request<Outgoing>) -> Outcome {
+        match self.sender.try_send_request(request).await {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                Outcome::Answered(head, Some(body))
+            }
+            Err(mut failed) => {
+                let unsent = failed.take_message();
+                Outcome::Failed(failed.into_error().into(), unsent)
+            }
+        }
+    }
 }
 
 impl Drop for Stream {
@@ -123,10 +139,6 @@ pub fn for_http2(request: &mut Request<Outgoing>, scheme: &str) {
 /// The same as HTTP/1.1 has it, should it have been meant for HTTP/2 before.
 pub fn for_http1(request: &mut Request<Outgoing>) {
     *request.version_mut() = Version::HTTP_11;
-    // Of some methods a body is not expected, and one of unknown length would be left out without a word.
-    if !request.body().is_end_stream() && !request.headers().contains_key(header::CONTENT_LENGTH) {
-        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
     let Some(authority) = request.uri().authority() else { return };
     if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
         request.headers_mut().insert(header::HOST, host);

@@ -1,0 +1,218 @@
+//! HTTP/1.1 to a backend, spoken by the task of the exchange that has the connection.
+
+mod body;
+mod request;
+mod response;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, StatusCode, response::Parts};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, ReadHalf};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio_util::io::poll_read_buf;
+
+use crate::tls::Duplex;
+
+use super::body::Outgoing;
+use super::fault::Fault;
+use body::Coming;
+use request::Sending;
+
+/// What is read at once at first, and at most once more has come than that.
+const READ_BYTES: std::ops::RangeInclusive<usize> = 8 << 10..=64 << 10;
+/// With less room than this, more is made before anything is read.
+const ROOM: usize = 1 << 10;
+/// How long the rest of a request may still go out once its response is over.
+const AFTERWARDS: Duration = Duration::from_secs(10);
+
+/// One connection to a backend, for one request after another.
+///
+/// hyper's client drives a connection on a task of its own, and hands requests and responses to it and back: NNN
+/// instructions of a request where this takes NNN (callgrind).
+pub struct Connection {
+    stream: Stream,
+    sending: Sending,
+    /// Why no more of the request could be written; the response may be there all the same.
+    unwritten: Option<Fault>,
+    /// What has come and was not taken yet.
+    come: BytesMut,
+    /// How much of it holds no end of a head.
+    looked_at: usize,
+    /// How much is read at once.
+    step: usize,
+    to_head: bool,
+    body: Coming,
+    keep: bool,
+}
+
+enum Stream {
+    Whole(Box<dyn Duplex>),
+    /// The response came while the request was still going out.
+    Parted(ReadHalf<Box<dyn Duplex>>, Upload),
+    None,
+}
+
+/// The rest of a request on its way, on a task of its own: it must not wait for whoever takes the response. It ends with
+/// the client's body that it carries, or some time after the response.
+struct Upload {
+    task: Option<JoinHandle<Result<(), Fault>>>,
+    _answering: oneshot::Sender<()>,
+}
+
+impl Connection {
+    pub fn new(stream: Box<dyn Duplex>) -> Self {
+        Self {
+            stream: Stream::Whole(stream),
+            sending: Sending::default(),
+            unwritten: None,
+            come: BytesMut::new(),
+            looked_at: 0,
+            step: *READ_BYTES.start(),
+            to_head: false,
+            body: Coming::Over,
+            keep: true,
+        }
+    }
+
+    /// Whether it may take a request: it is open, and nothing came unasked.
+    pub fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
+        let Stream::Whole(stream) = &mut self.stream else { return false };
+        Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut [0])).is_pending()
+    }
+
+    /// Begins a request, of which nothing is written yet.
+    pub fn begin(&mut self, request: Request<Outgoing>) {
+        self.to_head = request.method() == Method::HEAD;
+        self.sending.begin(request);
+    }
+
+    /// Sends the request, until the head of its response has come.
+    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Parts, Fault>> {
+        if let Stream::Whole(stream) = &mut self.stream
+            && self.unwritten.is_none()
+            && !self.sending.is_over()
+        {
+            match self.sending.poll(stream, cx) {
+                Poll::Ready(Err(fault @ Fault::Io(_))) => self.unwritten = Some(fault),
+                Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+        }
+        loop {
+            while let Some(head) = response::take(&mut self.come, &mut self.looked_at, self.to_head)? {
+                let status = head.parts.status;
+                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+                    continue;
+                }
+                (self.body, self.keep) = (head.body, head.keep);
+                self.part();
+                return Poll::Ready(Ok(head.parts));
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(1..) => {}
+                Ok(0) => return Poll::Ready(Err(self.unwritten.take().unwrap_or(Fault::Closed))),
+                Err(error) => return Poll::Ready(Err(self.unwritten.take().unwrap_or(error.into()))),
+            }
+        }
+    }
+
+    /// What comes of the response's body, after its head.
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        loop {
+            if let Some(frame) = self.body.next(&mut self.come)? {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if self.body == Coming::Over {
+                return Poll::Ready(None);
+            }
+            let Poll::Ready(read) = self.poll_read(cx) else { return self.poll_upload(cx) };
+            match read {
+                Ok(1..) => {}
+                Ok(0) if self.body == Coming::UntilClosed => self.body = Coming::Over,
+                Ok(0) => return Poll::Ready(Some(Err(Fault::Closed))),
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+        }
+    }
+
+    /// A request that its client breaks off takes its response with it.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let Stream::Parted(_, upload) = &mut self.stream else { return Poll::Pending };
+        let Some(running) = &mut upload.task else { return Poll::Pending };
+        let ended = ready!(Pin::new(running).poll(cx));
+        upload.task = None;
+        match ended {
+            Ok(Err(fault @ Fault::Request(_))) => Poll::Ready(Some(Err(fault))),
+            // What the backend does not take does not keep it from answering.
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Whether the response has come to its end.
+    pub fn is_over(&self) -> bool {
+        self.body == Coming::Over
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    /// Makes it ready for another request, if it can serve one: all was said, and nothing beyond that.
+    pub fn renew(&mut self) -> bool {
+        let sent = matches!(self.stream, Stream::Whole(_)) && self.sending.is_over() && self.unwritten.is_none();
+        let said = self.keep && self.is_over() && self.come.is_empty();
+        if self.step > *READ_BYTES.start() {
+            (self.step, self.come) = (*READ_BYTES.start(), BytesMut::new());
+        }
+        sent && said
+    }
+
+    /// The stream of bytes that it is once the protocol has changed, if it is one.
+    pub fn into_tunnel(self) -> Option<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        let Stream::Whole(stream) = self.stream else { return None };
+        let (read, write) = tokio::io::split(stream);
+        Some(tokio::io::join(io::Cursor::new(self.come).chain(read), write))
+    }
+
+    /// Lets go of what is still to be written, if the response came before the request was sent.
+    fn part(&mut self) {
+        if self.sending.is_over() || self.unwritten.is_some() {
+            return;
+        }
+        if let Stream::Whole(stream) = std::mem::replace(&mut self.stream, Stream::None) {
+            let (read, mut write) = tokio::io::split(stream);
+            let mut sending = std::mem::take(&mut self.sending);
+            let (answering, answered) = oneshot::channel();
+            let task = tokio::spawn(async move {
+                tokio::select! {
+                    sent = poll_fn(|cx| sending.poll(&mut write, cx)) => sent,
+                    () = async { drop(answered.await); tokio::time::sleep(AFTERWARDS).await } => Err(Fault::Closed),
+                }
+            });
+            self.stream = Stream::Parted(read, Upload { task: Some(task), _answering: answering });
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.come.capacity() - self.come.len() < ROOM {
+            self.come.reserve(self.step);
+        }
+        let room = self.come.capacity() - self.come.len();
+        let polled = match &mut self.stream {
+            Stream::Whole(stream) => poll_read_buf(Pin::new(stream), cx, &mut self.come),
+            Stream::Parted(read, _) => poll_read_buf(Pin::new(read), cx, &mut self.come),
+            Stream::None => Poll::Ready(Ok(0)),
+        };
+        if matches!(polled, Poll::Ready(Ok(read)) if read == room) {
+            self.step = (self.step * 2).min(*READ_BYTES.end());
+        }
+        polled
+    }
+}
