@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue, InvalidHeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Version};
 use quick_cache::sync::Cache;
@@ -11,7 +10,7 @@ use quick_cache::sync::Cache;
 use crate::config::{self, Problems};
 use crate::handle::Handle;
 use crate::headers::{
-    self, Names, Reserved, Survey, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
+    self, Lines, Names, Reserved, Survey, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
     X_REQUEST_ID,
 };
 use crate::listener::Arrival;
@@ -72,6 +71,8 @@ pub struct Stripped {
     pub trace: Trace,
     /// What forwarding headers are to say.
     forwarded: Forwarded,
+    /// Whether some of what is told of it may stand in it already.
+    told: bool,
 }
 
 impl Stripped {
@@ -134,6 +135,7 @@ impl Context {
             request_id,
             trace,
             forwarded,
+            told: peer.trusted || found.request_id,
         }
     }
 
@@ -159,11 +161,11 @@ impl Context {
         !void && !self.reserved.covers(name) && !headers::is_forwarding(name)
     }
 
-    /// Sets the context headers for a session.
-    pub fn inject(&self, head: &mut Parts, route: RouteIndex, session: &Session, handles: &dyn Handles) {
+    /// Adds the context headers for a session.
+    pub fn inject(&self, lines: &mut Lines, route: RouteIndex, session: &Session, handles: &dyn Handles) {
         let shown = session.shown(|| self.render(route, session, handles));
         if shown.route == route {
-            return put(head, shown);
+            return lines.add_all(&shown.lines);
         }
         let key = (route, session.handle());
         let known = self.rendered.get(&key).filter(|rendered| Arc::ptr_eq(&rendered.of, session.decoded()));
@@ -173,45 +175,29 @@ impl Context {
             self.rendered.insert(key, rendered.clone());
             rendered
         });
-        put(head, &rendered.shown);
+        lines.add_all(&rendered.shown.lines);
     }
 
-    /// Makes the context headers of a session on one route, their values side by side in one piece of memory.
+    /// Makes the context headers of a session on one route.
     pub fn render(&self, route: RouteIndex, session: &Session, handles: &dyn Handles) -> session::Shown {
-        let (mut text, mut ends) = (String::new(), Vec::new());
-        let mut end = |name: &HeaderName, text: &str| ends.push((name.clone(), text.len()));
-        text.push_str(&session.handle().to_string());
-        end(&self.names.session, &text);
-        text.push_str(&format!("\"{}\"", session.revision()));
-        end(&self.names.etag, &text);
-        text.push_str(&self.schema.version.to_string());
-        end(&self.names.schema, &text);
+        let mut lines = Lines::default();
+        lines.add(&self.names.session, session.handle().to_string());
+        lines.add(&self.names.etag, format!("\"{}\"", session.revision()));
+        lines.add(&self.names.schema, self.schema.version.to_string());
         let mut dictionary = String::new();
         for index in self.reads(route) {
             self.show(session, *index, handles, |path, shown| structured::append(&mut dictionary, path, shown));
         }
         if !dictionary.is_empty() {
-            text.push_str(&dictionary);
-            end(&self.names.context, &text);
+            lines.add(&self.names.context, dictionary);
         }
         for (name, index) in self.single_fields(route) {
-            self.show(session, *index, handles, |_, shown| {
-                match shown {
-                    Shown::Value(value) => text.push_str(&Bare(value).to_string()),
-                    Shown::Handle(handle) => text.push_str(handle),
-                }
-                end(name, &text);
+            self.show(session, *index, handles, |_, shown| match shown {
+                Shown::Value(value) => lines.add(name, Bare(value).to_string()),
+                Shown::Handle(handle) => lines.add(name, handle),
             });
         }
-        let text = Bytes::from(text);
-        let mut begin = 0;
-        let value = |(name, end)| {
-            let value = HeaderValue::from_maybe_shared(text.slice(begin..end));
-            begin = end;
-            // Visible ASCII by the way that it is made; what were not would be absent, not wrong.
-            value.ok().map(|value| (name, value))
-        };
-        session::Shown { route, headers: ends.into_iter().filter_map(value).collect() }
+        session::Shown { route, lines }
     }
 
     /// Hands on what stands for a field: its value, its default, its handle, or nothing.
@@ -227,36 +213,36 @@ impl Context {
         }
     }
 
-    /// Sets what every backend is told: who is before us, and by which names this exchange goes.
-    pub fn forward(&self, head: &mut Parts, stripped: &mut Stripped) {
-        let (set, forwarded) = (&mut head.headers, &mut stripped.forwarded);
-        insert(set, &X_FORWARDED_FOR, HeaderValue::try_from(std::mem::take(&mut forwarded.for_)));
-        set.insert(X_FORWARDED_PROTO, forwarded.proto.clone());
-        match &forwarded.host {
-            Some(host) => set.insert(X_FORWARDED_HOST, host.clone()),
-            None => set.remove(X_FORWARDED_HOST),
-        };
-        insert(set, &header::FORWARDED, HeaderValue::try_from(std::mem::take(&mut forwarded.elements)));
-        insert(set, &X_REQUEST_ID, HeaderValue::from_str(&stripped.request_id));
-        insert(set, &TRACEPARENT, HeaderValue::from_str(stripped.trace.parent()));
-        if let Some(state) = stripped.trace.state() {
-            set.insert(TRACESTATE, state.clone());
+    /// Adds what every backend is told: who is before us, and by which names this exchange goes. What the head says of
+    /// it itself is taken out.
+    pub fn forward(&self, head: &mut Parts, stripped: &Stripped, lines: &mut Lines) {
+        if stripped.told {
+            for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, header::FORWARDED, X_REQUEST_ID] {
+                head.headers.remove(name);
+            }
         }
-        set.append(header::VIA, via(head.version));
-        if let Some(upgrade) = &stripped.upgrade {
-            set.insert(header::CONNECTION, HeaderValue::from_static("upgrade, te"));
-            set.insert(header::UPGRADE, upgrade.clone());
-        } else {
-            set.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        let forwarded = &stripped.forwarded;
+        lines.add(&X_FORWARDED_FOR, &forwarded.for_);
+        lines.add(&X_FORWARDED_PROTO, &forwarded.proto);
+        if let Some(host) = &forwarded.host {
+            lines.add(&X_FORWARDED_HOST, host);
+        }
+        lines.add(&header::FORWARDED, &forwarded.elements);
+        lines.add(&X_REQUEST_ID, &*stripped.request_id);
+        lines.add(&TRACEPARENT, &**stripped.trace.parent());
+        if let Some(state) = stripped.trace.state() {
+            lines.add(&TRACESTATE, state);
+        }
+        lines.add(&header::VIA, via(head.version));
+        match &stripped.upgrade {
+            Some(upgrade) => {
+                lines.add(&header::CONNECTION, "upgrade, te");
+                lines.add(&header::UPGRADE, upgrade);
+            }
+            None => lines.add(&header::CONNECTION, "te"),
         }
         // Always, so that a backend may write back in trailers.
-        set.insert(header::TE, HeaderValue::from_static("trailers"));
-    }
-}
-
-fn put(head: &mut Parts, shown: &session::Shown) {
-    for (name, value) in &shown.headers {
-        head.headers.insert(name, value.clone());
+        lines.add(&header::TE, "trailers");
     }
 }
 
@@ -271,19 +257,11 @@ impl<F: Fn(&Session, &str) -> String> Handles for F {
     }
 }
 
-fn insert(headers: &mut HeaderMap, name: &HeaderName, value: Result<HeaderValue, InvalidHeaderValue>) {
-    // Whatever is put here is visible ASCII by the way that it is made; what were not would be absent, not wrong.
-    match value {
-        Ok(value) => headers.insert(name, value),
-        Err(_) => headers.remove(name),
-    };
-}
-
-fn via(version: Version) -> HeaderValue {
+fn via(version: Version) -> &'static str {
     match version {
-        Version::HTTP_2 => HeaderValue::from_static("2 cloakroom"),
-        Version::HTTP_10 => HeaderValue::from_static("1.0 cloakroom"),
-        _ => HeaderValue::from_static("1.1 cloakroom"),
+        Version::HTTP_2 => "2 cloakroom",
+        Version::HTTP_10 => "1.0 cloakroom",
+        _ => "1.1 cloakroom",
     }
 }
 

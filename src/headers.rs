@@ -1,6 +1,10 @@
 //! Every header name that cloakroom owns or treats specially.
 
+mod lines;
+
 use http::header::{self, HeaderMap, HeaderName};
+
+pub use lines::Lines;
 
 /// The names between cloakroom and the backend, all under one prefix.
 #[derive(Debug, Clone)]
@@ -114,6 +118,7 @@ pub struct Survey {
     pub trailer: bool,
     pub set_cookie: bool,
     pub trace: bool,
+    pub request_id: bool,
     /// One for which `is_void` holds.
     pub void: bool,
 }
@@ -130,6 +135,7 @@ impl Survey {
             found.trailer |= *name == header::TRAILER;
             found.set_cookie |= *name == header::SET_COOKIE;
             found.trace |= *name == TRACEPARENT || *name == TRACESTATE;
+            found.request_id |= *name == X_REQUEST_ID;
             found.other_hop_by_hop |= *name == KEEP_ALIVE || *name == PROXY_CONNECTION || *name == PROXY_AUTHORIZATION;
             found.void |= is_void(name);
         }

@@ -13,13 +13,13 @@ mod shared;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, response};
+use http::response;
 
 use crate::config::{self, Problems};
 use crate::route::RouteIndex;
 
 use body::Patience;
-pub use body::{Outgoing, Sent};
+pub use body::{Onward, Outgoing, Sent};
 use fault::Fault;
 use origin::{Key, Origin};
 use pool::Pool;
@@ -105,7 +105,7 @@ impl Upstreams {
     pub async fn forward(
         &self,
         route: RouteIndex,
-        request: &mut Option<Request<Outgoing>>,
+        request: &mut Option<Onward>,
     ) -> Result<Answer, UpstreamError> {
         let Some(upstream) = self.routes.get(route.position()) else { return Err(UpstreamError::ConnectTimeout) };
         upstream.exchange(request).await

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::config::{self, Config, Problems, SessionUse};
 use crate::context;
 use crate::exchange::{Rooms, preflight};
-use crate::headers::{self, TRACEPARENT, TRACESTATE};
+use crate::headers::{self, Lines, TRACEPARENT, TRACESTATE};
 use crate::identity::{Carrier, Taken};
 use crate::listener::Arrival;
 use crate::respond::Refusal;
@@ -207,12 +207,14 @@ impl Explained<'_> {
     fn walk(&self, head: &mut Parts, arrival: Arrival, told: &mut Explanation) -> Result<(), Refusal> {
         let came = head.headers.clone();
         let peer = self.rooms.trusted.judge(arrival.peer);
-        let mut stripped = self.rooms.context.strip(head, peer, &arrival);
+        let stripped = self.rooms.context.strip(head, peer, &arrival);
         let clean = head.headers.clone();
         let taken = self.rooms.verifier.take(&mut head.headers);
         let left = head.headers.clone();
         let mut sent = Parts::clone(head);
-        self.rooms.context.forward(&mut sent, &mut stripped);
+        let mut lines = Lines::default();
+        self.rooms.context.forward(&mut sent, &stripped, &mut lines);
+        sent.headers.extend(lines.fields());
         told.stripped = self.stripped([&came, &clean, &left, &sent.headers]);
         let method = preflight(head).unwrap_or_else(|| head.method.clone());
         told.candidates =

@@ -10,11 +10,9 @@ use crate::peer::Peer;
 
 #[derive(Debug)]
 pub struct Forwarded {
-    /// Taken out by whoever sets it.
     pub for_: String,
     pub proto: HeaderValue,
     pub host: Option<HeaderValue>,
-    /// Taken out likewise.
     pub elements: String,
 }
 

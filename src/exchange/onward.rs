@@ -8,16 +8,19 @@ use http::{HeaderValue, Method, Request, Uri, header};
 use http_body::Body as _;
 
 use crate::context::Stripped;
-use crate::headers;
+use crate::headers::{self, Lines};
 use crate::listener::Arriving;
 use crate::respond::Refusal;
 use crate::route::Route;
 use crate::session::{LoadError, Session};
 use crate::telemetry::Record;
-use crate::upstream::{Answer, Outgoing, UpstreamError};
+use crate::upstream::{Answer, Onward, Outgoing, UpstreamError};
 
 use super::policy::Policy;
 use super::{Admitted, Exchanges, malformed};
+
+/// The room that what is said beside a request's own headers has at first, in bytes; more is made where it is needed.
+const LINES: usize = 1 << 10;
 
 /// Whether an OPTIONS request is to go no further, which is then for us to answer; if it may, one hop less is left
 /// (RFC 9110, section 7.6.2). TRACE goes nowhere in any case.
@@ -58,17 +61,18 @@ impl Exchanges {
         (head, body): (&mut Parts, &mut Option<Arriving>),
         policy: &Policy,
         admitted: &Admitted,
-        stripped: &mut Stripped,
-    ) -> Result<Option<Request<Outgoing>>, Refusal> {
+        stripped: &Stripped,
+    ) -> Result<Option<Onward>, Refusal> {
         let Some(body) = body.take() else { return Err(Refusal::BodyBroken) };
         let context = self.rooms.context.clone();
-        context.forward(head, stripped);
+        let mut lines = Lines::with_capacity(LINES);
+        context.forward(head, stripped, &mut lines);
         if let Some(session) = &admitted.session {
             let keyring = LazyCell::new(|| self.sessions.keyring());
             let handle = |session: &Session, path: &str| {
                 keyring.field_handle(session.handle(), session.birth(), path).to_string()
             };
-            context.inject(head, admitted.route.index, session, &handle);
+            context.inject(&mut lines, admitted.route.index, session, &handle);
         }
         let authority = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         if let Some(authority) = authority {
@@ -81,7 +85,7 @@ impl Exchanges {
         }
         rewrite(&mut head.uri, &admitted.route).map_err(|_| malformed())?;
         let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        if size + target(&head.uri).len() > policy.head_limit {
+        if size + lines.as_bytes().len() + target(&head.uri).len() > policy.head_limit {
             return Err(Refusal::HeadTooLarge);
         }
         // One spelling of it, whatever zeros it began with.
@@ -96,7 +100,7 @@ impl Exchanges {
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = std::mem::take(&mut head.uri);
         *request.headers_mut() = std::mem::take(&mut head.headers);
-        Ok(Some(request))
+        Ok(Some(Onward { request, lines, upgrade: stripped.upgrade.is_some() }))
     }
 
     /// Why a session was taken from under its exchange: it came to its absolute expiry, or was revoked.
@@ -111,11 +115,11 @@ impl Exchanges {
 
     pub(super) async fn forward(
         &self,
-        request: &mut Option<Request<Outgoing>>,
+        request: &mut Option<Onward>,
         admitted: &Admitted,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let Some(sent) = request.as_ref().map(|request| request.body().sent()) else { return Err(Refusal::BodyBroken) };
+        let Some(sent) = request.as_ref().map(|onward| onward.request.body().sent()) else { return Err(Refusal::BodyBroken) };
         record.forwarded(sent.tally(), self.rooms.upstreams.authority(admitted.route.index));
         let forwarding = self.rooms.upstreams.forward(admitted.route.index, request);
         let answer = match &admitted.presence {

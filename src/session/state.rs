@@ -3,10 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use http::{HeaderName, HeaderValue};
 
 use crate::clock::Time;
 use crate::handle::{Birth, Handle, SecretHash, UserKey};
+use crate::headers::Lines;
 use crate::route::RouteIndex;
 use crate::store::{Base, Entry, Record};
 use crate::structured::Value;
@@ -68,7 +68,7 @@ pub struct Decoded {
 #[derive(Debug)]
 pub struct Shown {
     pub route: RouteIndex,
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub lines: Lines,
 }
 
 impl Decoded {

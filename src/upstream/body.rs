@@ -7,11 +7,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::context::Context as Stripper;
+use crate::headers::Lines;
 use crate::listener::Arriving;
 use crate::telemetry::Tally;
 
@@ -175,6 +176,17 @@ pub struct Outgoing {
     sent: Sent,
     /// What decides whether a trailer of the client may pass.
     context: Arc<Stripper>,
+}
+
+/// A request as its backend gets it.
+#[derive(Debug)]
+pub struct Onward {
+    /// What is left of the client's own.
+    pub request: Request<Outgoing>,
+    /// What is said beside that.
+    pub lines: Lines,
+    /// Whether it may change the protocol, which only HTTP/1.1 can.
+    pub upgrade: bool,
 }
 
 /// The body is larger than its route takes.

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, StatusCode, response::Parts};
+use http::{Method, StatusCode, response::Parts};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, ReadHalf};
 use tokio::sync::oneshot;
@@ -20,7 +20,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::tls::Duplex;
 
-use super::body::Outgoing;
+use super::body::Onward;
 use super::fault::Fault;
 use body::Coming;
 use request::Sending;
@@ -88,9 +88,9 @@ impl Connection {
     }
 
     /// Begins a request, of which nothing is written yet.
-    pub fn begin(&mut self, request: Request<Outgoing>) {
-        self.to_head = request.method() == Method::HEAD;
-        self.sending.begin(request);
+    pub fn begin(&mut self, onward: Onward) {
+        self.to_head = onward.request.method() == Method::HEAD;
+        self.sending.begin(onward);
     }
 
     /// Sends the request, until the head of its response has come.

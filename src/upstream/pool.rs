@@ -10,16 +10,15 @@ use std::time::Duration;
 use futures_util::future::Either;
 use futures_util::task::noop_waker_ref;
 use http::response::Parts;
-use http::{Request, header};
 use hyper::body::Incoming;
 
 use super::UpstreamError;
-use super::body::{Alarm, Outgoing, Overdue, Patience, Sent};
+use super::body::{Alarm, Onward, Overdue, Patience, Sent};
 use super::circuit::Circuit;
 use super::fault::Fault;
 use super::http1::Connection;
 use super::origin::{Origin, Protocol};
-use super::shared::{Shared, Stream, for_http1, for_http2};
+use super::shared::{Shared, Stream, for_http2};
 
 /// For how many sweeps, one each second, an idle connection is kept: shorter than the keep-alive of the servers that
 /// agents are written with (Node: 5 s), so that one is seldom used while the backend is closing it.
@@ -74,8 +73,8 @@ pub struct Need {
 }
 
 impl Need {
-    pub fn of(request: &Request<Outgoing>) -> Self {
-        Self { sent: request.body().sent(), upgrade: request.headers().contains_key(header::UPGRADE) }
+    pub fn of(onward: &Onward) -> Self {
+        Self { sent: onward.request.body().sent(), upgrade: onward.upgrade }
     }
 }
 
@@ -198,22 +197,20 @@ pub enum Outcome {
     /// The head of a response, and its body if it comes over a shared connection.
     Answered(Parts, Option<Incoming>),
     /// With the request, if nothing of it was sent.
-    Failed(Fault, Option<Request<Outgoing>>),
+    Failed(Fault, Option<Onward>),
     Overdue(Overdue),
 }
 
 impl Lease {
     /// Sends a request, and waits for the head of its response for as long as the patience says.
-    pub fn send(&mut self, mut request: Request<Outgoing>, patience: Patience) -> impl Future<Output = Outcome> + Send {
+    pub fn send(&mut self, onward: Onward, patience: Patience) -> impl Future<Output = Outcome> + Send {
         let answer = match &mut self.place {
             Place::Own(connection) => {
-                for_http1(&mut request);
-                connection.begin(request);
+                connection.begin(onward);
                 Either::Left(poll_fn(|cx| connection.poll_head(cx).map(answered)))
             }
             Place::Shared(stream) => {
-                for_http2(&mut request, self.pool.origin.scheme());
-                Either::Right(stream.send(request))
+                Either::Right(stream.send(for_http2(onward, self.pool.origin.scheme())))
             }
         };
         bounded(answer, &self.sent, patience, &mut self.alarm)

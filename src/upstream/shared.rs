@@ -7,13 +7,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Uri, Version, header};
+use http::{Request, Uri, Version, header};
 use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
+use crate::headers::Lines;
 use crate::tls::Duplex;
 
-use super::body::Outgoing;
+use super::body::{Onward, Outgoing};
 use super::RESPONSE_HEAD_BYTES;
 use super::pool::Outcome;
 
@@ -58,6 +59,8 @@ impl Stream {
             }
             Err(mut failed) => {
                 let unsent = failed.take_message();
+                // Its lines are among its headers now, and it may go over HTTP/1.1 the next time.
+                let unsent = unsent.map(|request| Onward { request, lines: Lines::default(), upgrade: false });
                 Outcome::Failed(failed.into_error().into(), unsent)
             }
         }
@@ -120,13 +123,15 @@ impl Future for Driver {
 }
 
 /// A request as HTTP/2 has it: its authority stands in the target, and no protocol can be changed.
-pub fn for_http2(request: &mut Request<Outgoing>, scheme: &str) {
+pub fn for_http2(onward: Onward, scheme: &str) -> Request<Outgoing> {
+    let Onward { mut request, lines, .. } = onward;
     *request.version_mut() = Version::HTTP_2;
+    request.headers_mut().extend(lines.fields());
     request.headers_mut().remove(header::UPGRADE);
     request.headers_mut().remove(header::CONNECTION);
     request.headers_mut().remove(header::TRANSFER_ENCODING);
     let authority = request.headers().get(header::HOST).map(|host| Authority::try_from(host.as_bytes()));
-    let (Some(Ok(authority)), Ok(scheme)) = (authority, Scheme::try_from(scheme)) else { return };
+    let (Some(Ok(authority)), Ok(scheme)) = (authority, Scheme::try_from(scheme)) else { return request };
     request.headers_mut().remove(header::HOST);
     let mut parts = request.uri().clone().into_parts();
     parts.path_and_query.get_or_insert_with(|| PathAndQuery::from_static("/"));
@@ -134,18 +139,5 @@ pub fn for_http2(request: &mut Request<Outgoing>, scheme: &str) {
     if let Ok(target) = Uri::from_parts(parts) {
         *request.uri_mut() = target;
     }
-}
-
-/// The same as HTTP/1.1 has it, should it have been meant for HTTP/2 before.
-pub fn for_http1(request: &mut Request<Outgoing>) {
-    *request.version_mut() = Version::HTTP_11;
-    let Some(authority) = request.uri().authority() else { return };
-    if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-        request.headers_mut().insert(header::HOST, host);
-    }
-    let mut parts = request.uri().clone().into_parts();
-    (parts.scheme, parts.authority) = (None, None);
-    if let Ok(target) = Uri::from_parts(parts) {
-        *request.uri_mut() = target;
-    }
+    request
 }

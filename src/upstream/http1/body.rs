@@ -128,3 +128,80 @@ fn trailers(come: &mut BytesMut) -> Result<Option<HeaderMap>, Fault> {
     come.advance(length);
     Ok(Some(trailers))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is read of a body that comes in these pieces, and what is left over after its end.
+    fn read(mut coming: Coming, pieces: &[&[u8]]) -> Result<(Vec<u8>, HeaderMap, Vec<u8>), Fault> {
+        let (mut come, mut data, mut trailers) = (BytesMut::new(), Vec::new(), HeaderMap::new());
+        for piece in pieces {
+            come.extend_from_slice(piece);
+            while let Some(frame) = coming.next(&mut come)? {
+                match frame.into_data() {
+                    Ok(bytes) => data.extend_from_slice(&bytes),
+                    Err(frame) => trailers = frame.into_trailers().unwrap(),
+                }
+            }
+        }
+        assert_eq!(coming, Coming::Over);
+        Ok((data, trailers, come.to_vec()))
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_are_read_whole_however_they_come(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..8),
+            each in 1_usize..30,
+            trailer in any::<bool>(),
+        ) {
+            let mut wire = Vec::new();
+            for chunk in &chunks {
+                wire.extend_from_slice(format!("{:X};a=b\r\n", chunk.len()).as_bytes());
+                wire.extend_from_slice(chunk);
+                wire.extend_from_slice(b"\r\n");
+            }
+            wire.extend_from_slice(if trailer { b"0\r\nX-A: b\r\n\r\nnext" } else { b"0\r\n\r\nnext" });
+            let pieces: Vec<_> = wire.chunks(each).collect();
+            let (data, trailers, left) = read(Coming::chunked(), &pieces).unwrap();
+            prop_assert_eq!(data, chunks.concat());
+            prop_assert_eq!(trailers.get("x-a").is_some(), trailer);
+            prop_assert_eq!(left, b"next");
+        }
+
+        #[test]
+        fn nothing_that_comes_is_read_beyond_its_end(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut come = BytesMut::from(&*bytes);
+            let mut coming = Coming::chunked();
+            while let Ok(Some(_)) = coming.next(&mut come) {}
+            prop_assert!(bytes.ends_with(&come));
+        }
+    }
+
+    #[test]
+    fn a_sized_body_ends_where_it_says() {
+        let (data, _, left) = read(Coming::Sized(3), &[b"a", b"bcd", b"e"]).unwrap();
+        assert_eq!((&*data, &*left), (&b"abc"[..], &b"de"[..]));
+    }
+
+    #[test]
+    fn a_size_is_a_number_and_its_line_has_a_bound() {
+        let long = format!("1;{}\r\n", "a".repeat(SIZE_LINE));
+        for line in ["\r\n", ";a\r\n", " 1\r\n", "1\n", "1;a\nb\r\n", "g\r\n", "+1\r\n", "11111111111111111\r\n", &long] {
+            assert!(matches!(Coming::chunked().next(&mut BytesMut::from(line)), Err(Fault::Chunk)), "{line:?}");
+        }
+        for after in ["\n\n", "a\r\n", "\rx"] {
+            let wire = format!("1\r\na{after}");
+            assert!(matches!(read(Coming::chunked(), &[wire.as_bytes()]), Err(Fault::Chunk)), "{after:?}");
+        }
+    }
+
+    #[test]
+    fn trailers_have_a_bound() {
+        let mut come = BytesMut::from(format!("0\r\nX-A: {}", "a".repeat(RESPONSE_HEAD_BYTES)).as_bytes());
+        assert!(matches!(Coming::chunked().next(&mut come), Err(Fault::HeadTooLarge)));
+    }
+}

@@ -5,12 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Uri};
+use http::Uri;
+use http::header::{self, HeaderMap, HeaderName};
 use http_body::{Body as _, Frame};
 use tokio::io::AsyncWrite;
 
-use crate::upstream::body::Outgoing;
+use crate::upstream::body::{Onward, Outgoing};
 use crate::upstream::fault::Fault;
 
 /// Pieces of a body are gathered up to here before they are written.
@@ -44,8 +44,8 @@ enum Framing {
 
 impl Sending {
     /// Begins a request; nothing of it is written yet.
-    pub fn begin(&mut self, request: Request<Outgoing>) {
-        let (head, body) = request.into_parts();
+    pub fn begin(&mut self, onward: Onward) {
+        let (head, body) = onward.request.into_parts();
         let sized = body.size_hint().exact().filter(|_| head.headers.contains_key(header::CONTENT_LENGTH));
         let whole = body.is_end_stream();
         (self.written, self.rest) = (0, None);
@@ -57,9 +57,14 @@ impl Sending {
         let has_length = whole || sized.is_some();
         for (name, value) in &head.headers {
             if *name != header::TRANSFER_ENCODING && (has_length || *name != header::CONTENT_LENGTH) {
-                self.put_line(name, value);
+                self.put_line(name, value.as_bytes());
             }
         }
+        // One that was meant for HTTP/2 before has its host in the target.
+        if let Some(authority) = head.uri.authority() {
+            self.put_line(&header::HOST, authority.as_str().as_bytes());
+        }
+        self.out.extend_from_slice(onward.lines.as_bytes());
         if !whole {
             if sized.is_none() {
                 self.out.extend_from_slice(b"transfer-encoding: chunked\r\n");
@@ -169,7 +174,7 @@ impl Sending {
             Some(Framing::Chunked) => {
                 self.out.extend_from_slice(b"0\r\n");
                 for (name, value) in trailers.into_iter().flatten() {
-                    self.put_line(name, value);
+                    self.put_line(name, value.as_bytes());
                 }
                 self.out.extend_from_slice(b"\r\n");
             }
@@ -186,10 +191,10 @@ impl Sending {
         self.out.extend_from_slice(target.as_bytes());
     }
 
-    fn put_line(&mut self, name: &HeaderName, value: &HeaderValue) {
+    fn put_line(&mut self, name: &HeaderName, value: &[u8]) {
         self.out.extend_from_slice(name.as_str().as_bytes());
         self.out.extend_from_slice(b": ");
-        self.out.extend_from_slice(value.as_bytes());
+        self.out.extend_from_slice(value);
         self.out.extend_from_slice(b"\r\n");
     }
 }

@@ -85,8 +85,8 @@ fn parse(head: &Bytes, to_head: bool) -> Result<Head, Fault> {
 #[derive(Default)]
 struct Framing {
     length: Option<u64>,
-    /// The length stands in more than one way, or not as a number alone.
-    loose: bool,
+    /// How often it stands there.
+    lengths: usize,
     codings: usize,
     chunked: bool,
     connection: bool,
@@ -100,8 +100,8 @@ impl Framing {
                 if self.length.replace(length).is_some_and(|other| other != length) {
                     return Err(Fault::Length);
                 }
+                self.lengths += 1;
             }
-            self.loose = true;
         } else if *name == header::TRANSFER_ENCODING {
             self.codings += 1;
             self.chunked = value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
@@ -132,7 +132,12 @@ impl Framing {
         }
         Ok(match self.length {
             Some(0) => (Coming::Over, keep),
-            Some(length) => (Coming::Sized(length), keep),
+            Some(length) => {
+                if self.lengths > 1 {
+                    parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+                }
+                (Coming::Sized(length), keep)
+            }
             None => (Coming::UntilClosed, false),
         })
     }
@@ -142,4 +147,89 @@ impl Framing {
 fn number(digits: &[u8]) -> Option<u64> {
     let all = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(digits).ok().filter(|_| all)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A head that comes in pieces of so many bytes, with what is left over.
+    fn by(each: usize, wire: &str, to_head: bool) -> Result<(Head, Vec<u8>), Fault> {
+        let (mut come, mut looked_at) = (BytesMut::new(), 0);
+        for (at, piece) in wire.as_bytes().chunks(each).enumerate() {
+            come.extend_from_slice(piece);
+            if let Some(head) = take(&mut come, &mut looked_at, to_head)? {
+                let rest = wire.as_bytes().get((at + 1) * each..).unwrap_or_default();
+                return Ok((head, [&come, rest].concat()));
+            }
+        }
+        panic!("no head in {wire:?}");
+    }
+
+    #[test]
+    fn a_head_ends_at_its_first_empty_line_however_it_comes() {
+        for end in ["\r\n\r\n", "\n\n", "\r\n\n", "\n\r\n"] {
+            let wire = format!("HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Length: 4{end}\r\n\r\n");
+            for each in 1..=wire.len() {
+                let (head, left) = by(each, &wire, false).unwrap();
+                assert_eq!((head.parts.headers.len(), &*left), (2, &b"\r\n\r\n"[..]), "{each} {end:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_is_judged_by_the_head() {
+        let sized = |length| (Coming::Sized(length), true);
+        for (lines, expected) in [
+            ("Content-Length: 2", sized(2)),
+            ("Content-Length: 2, 2\r\nContent-Length: 2", sized(2)),
+            ("Content-Length: 0", (Coming::Over, true)),
+            ("Content-Length: 2\r\nConnection: x, Close", (Coming::Sized(2), false)),
+            ("Transfer-Encoding: Chunked", (Coming::chunked(), true)),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 2", (Coming::chunked(), false)),
+            ("X-A: b", (Coming::UntilClosed, false)),
+        ] {
+            let (head, _) = by(1000, &format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\n"), false).unwrap();
+            assert_eq!((head.body, head.keep), expected, "{lines}");
+            let lengths = head.parts.headers.get_all(header::CONTENT_LENGTH).iter().count();
+            let framed = lengths + usize::from(head.parts.headers.contains_key(header::TRANSFER_ENCODING));
+            assert!(framed <= 1, "{lines}");
+        }
+        for (version, lines, keep) in [(0, "", false), (0, "Connection: keep-alive\r\n", true), (1, "", true)] {
+            let wire = format!("HTTP/1.{version} 200 OK\r\nContent-Length: 2\r\n{lines}\r\n");
+            assert_eq!(by(1000, &wire, false).unwrap().0.keep, keep, "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_follows_where_nothing_may() {
+        for (status, to_head) in [(200, true), (204, false), (304, false), (101, false)] {
+            let wire = format!("HTTP/1.1 {status} Whatever\r\nContent-Length: 4\r\n\r\n");
+            assert_eq!(by(1000, &wire, to_head).unwrap().0.body, Coming::Over, "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn a_coding_that_nobody_would_undo_is_refused() {
+        for (version, coding) in [(1, "gzip, chunked"), (1, "gzip"), (1, "chunked, chunked"), (0, "chunked")] {
+            let wire = format!("HTTP/1.{version} 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n");
+            assert!(matches!(by(1000, &wire, false), Err(Fault::Coding)), "{wire:?}");
+        }
+        let twice = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert!(matches!(by(1000, twice, false), Err(Fault::Coding)));
+    }
+
+    #[test]
+    fn words_of_the_backends_own_are_kept_and_the_usual_ones_are_not() {
+        for (line, expected) in [("200 OK", None), ("200 Fine", Some(&b"Fine"[..])), ("299 Odd", Some(b"Odd")), ("200 ", None)] {
+            let (head, _) = by(1000, &format!("HTTP/1.1 {line}\r\n\r\n"), false).unwrap();
+            assert_eq!(head.parts.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_head_has_a_bound() {
+        let mut come = BytesMut::from(format!("HTTP/1.1 200 OK\r\nX-A: {}", "a".repeat(RESPONSE_HEAD_BYTES)).as_bytes());
+        assert!(matches!(take(&mut come, &mut 0, false), Err(Fault::HeadTooLarge)));
+    }
 }

@@ -223,3 +223,54 @@ fn many_streams_to_one_backend_of_http_2_do_not_wait_for_one_that_is_not_taken()
     house.until("all are over", || house.metric("cloakroom_active_requests") == 0);
     house.close();
 }
+
+#[test]
+fn an_answer_may_begin_before_its_request_is_over() {
+    let house = plan(backend(|mut stream| {
+        let mut read = head(&mut stream).len();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nearly\r\n").unwrap();
+        let mut buffer = [0; 1024];
+        while read < 8 {
+            read += stream.read(&mut buffer).unwrap();
+        }
+        stream.write_all(b"4\r\ndone\r\n0\r\n\r\n").unwrap();
+    }))
+    .open();
+    let mut client = house.raw("POST /own HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\nConnection: close\r\n\r\nhalf");
+    assert!(client.until("early").is_some());
+    client.send(b"half");
+    assert!(client.until("done").is_some());
+    assert!(client.rest().ends_with("0\r\n\r\n"));
+    house.close();
+}
+
+#[test]
+fn a_refusal_reaches_a_client_that_is_still_sending() {
+    let refusal = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nno!";
+    // One that stops reading, one that hangs up as well, and one that resets the connection.
+    let backends = [
+        backend(|mut stream| {
+            head(&mut stream);
+            stream.write_all(refusal).unwrap();
+            std::thread::sleep(Duration::from_secs(2));
+        }),
+        backend(|mut stream| {
+            head(&mut stream);
+            stream.write_all(refusal).unwrap();
+            stream.shutdown(std::net::Shutdown::Both).unwrap();
+            std::thread::sleep(Duration::from_secs(2));
+        }),
+        backend(|mut stream| {
+            head(&mut stream);
+            stream.write_all(refusal).unwrap();
+        }),
+    ];
+    for (which, address) in backends.into_iter().enumerate() {
+        let house = plan(address).open();
+        let mut client = house.raw("POST /own HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n");
+        client.send_until_full();
+        assert!(client.head().is_some_and(|head| head.starts_with("HTTP/1.1 413 ")), "{which}");
+        assert!(client.until("no!").is_some(), "{which}");
+        house.close();
+    }
+}
