@@ -10,8 +10,8 @@ use quick_cache::sync::Cache;
 use crate::config::{self, Problems};
 use crate::handle::Handle;
 use crate::headers::{
-    self, Lines, Names, Reserved, Survey, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
-    X_REQUEST_ID,
+    self, Lines, Names, Reserved, Survey, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR, X_FORWARDED_HOST,
+    X_FORWARDED_PROTO, X_REQUEST_ID,
 };
 use crate::listener::Arrival;
 use crate::peer::Peer;
@@ -71,8 +71,8 @@ pub struct Stripped {
     pub trace: Trace,
     /// What forwarding headers are to say.
     forwarded: Forwarded,
-    /// Whether some of what is told of it may stand in it already.
-    told: bool,
+    /// Whether a request id came.
+    was_named: bool,
 }
 
 impl Stripped {
@@ -135,7 +135,7 @@ impl Context {
             request_id,
             trace,
             forwarded,
-            told: peer.trusted || found.request_id,
+            was_named: found.request_id,
         }
     }
 
@@ -216,12 +216,15 @@ impl Context {
     /// Adds what every backend is told: who is before us, and by which names this exchange goes. What the head says of
     /// it itself is taken out.
     pub fn forward(&self, head: &mut Parts, stripped: &Stripped, lines: &mut Lines) {
-        if stripped.told {
-            for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, header::FORWARDED, X_REQUEST_ID] {
+        if stripped.was_named {
+            head.headers.remove(X_REQUEST_ID);
+        }
+        let forwarded = &stripped.forwarded;
+        if forwarded.continued {
+            for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, header::FORWARDED] {
                 head.headers.remove(name);
             }
         }
-        let forwarded = &stripped.forwarded;
         lines.add(&X_FORWARDED_FOR, &forwarded.for_);
         lines.add(&X_FORWARDED_PROTO, &forwarded.proto);
         if let Some(host) = &forwarded.host {

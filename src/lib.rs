@@ -42,6 +42,7 @@ pub mod clock;
 pub mod in_force;
 pub mod drain;
 pub mod readiness;
+pub mod together;
 
 // Beside the corridor.
 pub mod telemetry;

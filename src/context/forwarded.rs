@@ -14,6 +14,8 @@ pub struct Forwarded {
     pub proto: HeaderValue,
     pub host: Option<HeaderValue>,
     pub elements: String,
+    /// Whether what a trusted peer says is in it, and may still stand in the head.
+    pub continued: bool,
 }
 
 impl Forwarded {
@@ -35,6 +37,7 @@ impl Forwarded {
             proto: given(&X_FORWARDED_PROTO).unwrap_or(HeaderValue::from_static(scheme)),
             host: given(&X_FORWARDED_HOST).or(host),
             elements,
+            continued: peer.trusted,
         }
     }
 }

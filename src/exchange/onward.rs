@@ -119,7 +119,9 @@ impl Exchanges {
         admitted: &Admitted,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
-        let Some(sent) = request.as_ref().map(|onward| onward.request.body().sent()) else { return Err(Refusal::BodyBroken) };
+        let Some(sent) = request.as_ref().map(|onward| onward.request.body().sent()) else {
+            return Err(Refusal::BodyBroken);
+        };
         record.forwarded(sent.tally(), self.rooms.upstreams.authority(admitted.route.index));
         let forwarding = self.rooms.upstreams.forward(admitted.route.index, request);
         let answer = match &admitted.presence {

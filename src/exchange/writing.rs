@@ -210,12 +210,8 @@ impl Passage {
             }
             return Response::from_parts(self.head, ReplyBody::empty());
         }
-        let passing = Passing {
-            inner: self.reply,
-            held,
-            trailers: self.trailers,
-            idle: Idle::new(self.idle, self.sent),
-        };
+        let passing =
+            Passing { inner: self.reply, held, trailers: self.trailers, idle: Idle::new(self.idle, self.sent) };
         Response::from_parts(self.head, ReplyBody::backend(passing))
     }
 }

@@ -23,6 +23,7 @@ use super::pace::Pace;
 use super::socket::take_unread;
 use super::stream::Taking;
 use super::transport::Transport;
+use crate::together::Together;
 
 /// How much of a read is looked at for the end of a request line.
 const LINE_BYTES: usize = 8 << 10;
@@ -148,6 +149,7 @@ pub struct Wire<S: AsFd, R> {
     /// What has to be written before anything else.
     reworded: Bytes,
     protocol: Protocol,
+    together: Together,
     /// Of an HTTP/2 connection, at once.
     streams: u32,
     linger: Linger,
@@ -178,6 +180,7 @@ impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R
             reword,
             reworded: Bytes::new(),
             protocol: Protocol::Http1,
+            together: Together::default(),
             streams,
             linger: Linger::default(),
         }
@@ -264,6 +267,7 @@ impl<R> Wire<Transport, R> {
 
 impl<S: AsyncRead + AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<S, R> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.together.poll(cx));
         ready!(self.poll_reworded(cx))?;
         match self.seen.bare_answer(bytes) {
             Some(status) => {
@@ -282,11 +286,12 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpi
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_reworded(cx))?;
         match slices {
             // A bare answer has no body, and so is one slice.
             [only] => self.poll_write(cx, only),
             slices => {
+                ready!(self.together.poll(cx));
+                ready!(self.poll_reworded(cx))?;
                 self.seen.head_due.store(false, Ordering::Release);
                 let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
                 self.poll_paced(written)

@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-
 use crate::clock::Time;
 use crate::handle::{Birth, Handle, SecretHash, UserKey};
 use crate::headers::Lines;

@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 use tokio_util::io::poll_read_buf;
 
 use crate::tls::Duplex;
+use crate::together::Together;
 
 use super::body::Onward;
 use super::fault::Fault;
@@ -39,6 +40,8 @@ const AFTERWARDS: Duration = Duration::from_secs(10);
 pub struct Connection {
     stream: Stream,
     sending: Sending,
+    /// None once the first of the request may be written.
+    together: Option<Together>,
     /// Why no more of the request could be written; the response may be there all the same.
     unwritten: Option<Fault>,
     /// What has come and was not taken yet.
@@ -71,6 +74,7 @@ impl Connection {
         Self {
             stream: Stream::Whole(stream),
             sending: Sending::default(),
+            together: None,
             unwritten: None,
             come: BytesMut::new(),
             looked_at: 0,
@@ -91,10 +95,15 @@ impl Connection {
     pub fn begin(&mut self, onward: Onward) {
         self.to_head = onward.request.method() == Method::HEAD;
         self.sending.begin(onward);
+        self.together = Some(Together::default());
     }
 
     /// Sends the request, until the head of its response has come.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Parts, Fault>> {
+        if let Some(together) = &mut self.together {
+            ready!(together.poll(cx));
+            self.together = None;
+        }
         if let Stream::Whole(stream) = &mut self.stream
             && self.unwritten.is_none()
             && !self.sending.is_over()

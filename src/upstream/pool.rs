@@ -209,9 +209,7 @@ impl Lease {
                 connection.begin(onward);
                 Either::Left(poll_fn(|cx| connection.poll_head(cx).map(answered)))
             }
-            Place::Shared(stream) => {
-                Either::Right(stream.send(for_http2(onward, self.pool.origin.scheme())))
-            }
+            Place::Shared(stream) => Either::Right(stream.send(for_http2(onward, self.pool.origin.scheme()))),
         };
         bounded(answer, &self.sent, patience, &mut self.alarm)
     }
@@ -236,12 +234,7 @@ fn answered(head: Result<Parts, Fault>) -> Outcome {
     head.map_or_else(|fault| Outcome::Failed(fault, None), |head| Outcome::Answered(head, None))
 }
 
-async fn bounded(
-    answer: impl Future<Output = Outcome>,
-    sent: &Sent,
-    patience: Patience,
-    alarm: &mut Alarm,
-) -> Outcome {
+async fn bounded(answer: impl Future<Output = Outcome>, sent: &Sent, patience: Patience, alarm: &mut Alarm) -> Outcome {
     let mut answer = pin!(answer);
     poll_fn(|cx| match answer.as_mut().poll(cx) {
         Poll::Pending => sent.poll_overdue(patience, alarm, cx).map(Outcome::Overdue),

@@ -14,8 +14,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use crate::headers::Lines;
 use crate::tls::Duplex;
 
-use super::body::{Onward, Outgoing};
 use super::RESPONSE_HEAD_BYTES;
+use super::body::{Onward, Outgoing};
 use super::pool::Outcome;
 
 /// Requests at once on one connection, if the backend takes as many: what RFC 9113, section 6.5.2, has it take at least.

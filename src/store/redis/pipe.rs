@@ -21,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::frame;
 use crate::tls::Duplex;
+use crate::together::Together;
 
 /// Questions that may be on their way at once; more wait for their turn.
 const ON_THEIR_WAY: usize = 4096;
@@ -88,7 +89,7 @@ impl Pipe {
             writing: Vec::new(),
             written: 0,
             reading: BytesMut::new(),
-            gathered: false,
+            together: Together::default(),
             _ended: ended.drop_guard(),
         });
         Self { shared, _driver: driver }
@@ -138,8 +139,7 @@ struct Driver {
     /// How much of it is written.
     written: usize,
     reading: BytesMut,
-    /// Others had their turn to ask since it was woken.
-    gathered: bool,
+    together: Together,
     _ended: DropGuard,
 }
 
@@ -157,12 +157,9 @@ impl Future for Driver {
         driver.shared.driver.register(cx.waker());
         let went = driver.read(cx).and_then(|()| {
             // Whoever is ready to ask as well may do so first: what is asked together costs one call of the system.
-            if !driver.gathered && driver.has_questions() {
-                driver.gathered = true;
-                cx.waker().wake_by_ref();
+            if driver.has_questions() && driver.together.poll(cx).is_pending() {
                 return Ok(());
             }
-            driver.gathered = false;
             driver.write(cx)
         });
         if went.is_ok() { Poll::Pending } else { Poll::Ready(()) }

@@ -153,7 +153,9 @@ impl Json {
 
     fn text(&mut self, before: &'static str, value: Option<&str>) {
         let Some(value) = value else { return };
-        if value.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        // All of it is looked at, and so many bytes at once.
+        let plain = |so_far, byte: u8| so_far & (byte >= b' ') & (byte != b'"') & (byte != b'\\');
+        if value.bytes().fold(true, plain) {
             self.put(before, "\"");
             self.put("", value);
             self.0.push(b'"');

@@ -190,7 +190,8 @@ mod tests {
     #[test]
     fn a_size_is_a_number_and_its_line_has_a_bound() {
         let long = format!("1;{}\r\n", "a".repeat(SIZE_LINE));
-        for line in ["\r\n", ";a\r\n", " 1\r\n", "1\n", "1;a\nb\r\n", "g\r\n", "+1\r\n", "11111111111111111\r\n", &long] {
+        for line in ["\r\n", ";a\r\n", " 1\r\n", "1\n", "1;a\nb\r\n", "g\r\n", "+1\r\n", "11111111111111111\r\n", &long]
+        {
             assert!(matches!(Coming::chunked().next(&mut BytesMut::from(line)), Err(Fault::Chunk)), "{line:?}");
         }
         for after in ["\n\n", "a\r\n", "\rx"] {

@@ -8,7 +8,6 @@ use http::{Response, StatusCode, Version, response};
 use httparse::ParserConfig;
 use hyper::ext::ReasonPhrase;
 
-use crate::headers;
 use crate::upstream::RESPONSE_HEAD_BYTES;
 use crate::upstream::fault::Fault;
 
@@ -89,7 +88,8 @@ struct Framing {
     lengths: usize,
     codings: usize,
     chunked: bool,
-    connection: bool,
+    closes: bool,
+    keeps: bool,
 }
 
 impl Framing {
@@ -106,19 +106,18 @@ impl Framing {
             self.codings += 1;
             self.chunked = value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
         } else if *name == header::CONNECTION {
-            self.connection = true;
+            for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                self.closes |= option.eq_ignore_ascii_case(b"close");
+                self.keeps |= option.eq_ignore_ascii_case(b"keep-alive");
+            }
         }
         Ok(())
     }
 
     /// What is to come, and whether another response may follow it (RFC 9112, sections 6.3 and 9.3).
     fn judge(&self, parts: &mut response::Parts, to_head: bool) -> Result<(Coming, bool), Fault> {
-        let says = |token: &str| {
-            self.connection
-                && headers::tokens(&parts.headers, &header::CONNECTION).any(|said| said.eq_ignore_ascii_case(token))
-        };
         let old = parts.version == Version::HTTP_10;
-        let keep = if old { says("keep-alive") } else { !says("close") };
+        let keep = !self.closes && (!old || self.keeps);
         if to_head || parts.status.is_informational() || matches!(parts.status.as_u16(), 204 | 304) {
             return Ok((Coming::Over, keep));
         }
@@ -221,7 +220,9 @@ mod tests {
 
     #[test]
     fn words_of_the_backends_own_are_kept_and_the_usual_ones_are_not() {
-        for (line, expected) in [("200 OK", None), ("200 Fine", Some(&b"Fine"[..])), ("299 Odd", Some(b"Odd")), ("200 ", None)] {
+        for (line, expected) in
+            [("200 OK", None), ("200 Fine", Some(&b"Fine"[..])), ("299 Odd", Some(b"Odd")), ("200 ", None)]
+        {
             let (head, _) = by(1000, &format!("HTTP/1.1 {line}\r\n\r\n"), false).unwrap();
             assert_eq!(head.parts.extensions.get::<ReasonPhrase>().map(ReasonPhrase::as_bytes), expected, "{line}");
         }
@@ -229,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_head_has_a_bound() {
-        let mut come = BytesMut::from(format!("HTTP/1.1 200 OK\r\nX-A: {}", "a".repeat(RESPONSE_HEAD_BYTES)).as_bytes());
+        let mut come =
+            BytesMut::from(format!("HTTP/1.1 200 OK\r\nX-A: {}", "a".repeat(RESPONSE_HEAD_BYTES)).as_bytes());
         assert!(matches!(take(&mut come, &mut 0, false), Err(Fault::HeadTooLarge)));
     }
 }
