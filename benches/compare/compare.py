@@ -398,6 +398,8 @@ def cpu():
             full[name].append(peers[name].measured(secs=SECONDS / 2, path="/"))
         for name in (name for name in order if name in WRITERS):
             write[name].append(peers[name].measured(secs=SECONDS / 4, path="/write"))
+            # What was written is read anew by whoever had it at hand; the other columns are of sessions that stand.
+            peers[name].load(n=4 * SESSIONS, path="/")
         if turn % 2:
             for name in order:
                 steady[name].append(peers[name].measured(secs=SECONDS / 2, path="/", rate=RATE))

@@ -1,7 +1,7 @@
 //! The rest of a backend's response, after its head.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -18,13 +18,11 @@ pub struct Reply {
     lease: Option<Lease>,
     /// The body, where it comes over a shared connection.
     shared: Option<Incoming>,
-    /// Why it broke off.
-    broken: Option<Fault>,
 }
 
 impl Reply {
     pub(super) fn new(lease: Lease, shared: Option<Incoming>) -> Self {
-        Self { lease: Some(lease), shared, broken: None }
+        Self { lease: Some(lease), shared }
     }
 
     /// Gives the connection back, now that the body has come to its end; false if that was done before.
@@ -54,21 +52,11 @@ impl Body for Reply {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let reply = &mut *self;
-        if let Some(fault) = reply.broken.take() {
-            return Poll::Ready(Some(Err(fault)));
+        match (&mut reply.lease, &mut reply.shared) {
+            (_, Some(shared)) => Pin::new(shared).poll_frame(cx).map_err(Fault::from),
+            (Some(Lease { place: Place::Own(connection), .. }), None) => connection.poll_frame(cx),
+            _ => Poll::Ready(None),
         }
-        let frame = match (&mut reply.lease, &mut reply.shared) {
-            (_, Some(shared)) => ready!(Pin::new(shared).poll_frame(cx)).map(|frame| frame.map_err(Fault::from)),
-            (Some(Lease { place: Place::Own(connection), .. }), None) => ready!(connection.poll_frame(cx)),
-            _ => None,
-        };
-        if let Some(Err(fault)) = frame {
-            // Told at the next turn: the client's connection ends with it, and what came before is to go out first.
-            reply.broken = Some(fault);
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,11 +1,11 @@
 -- Decides one commit and writes it with its audit record, all or nothing: the rules of `store::apply`, in order.
 --
--- KEYS: the session's hash, its trail. ARGV: the commit as JSON, and the key of what outlives a session that came after a
+-- KEYS: the session's hash, its trail. ARGV: the commit as JSON; the key of what outlives a session that came after a
 -- revocation: in the same slot, but mostly not there, and while a slot moves a cluster refuses scripts with such keys;
--- `again` after them, where the same may have been asked before.
+-- the record, for the trail to complete; `again` after them, where the same may have been asked before.
 -- Time is the caller's, never the server's.
 -- Numbers are doubles here, exact for every time and count there will be; what is only kept stays text.
-local session, trail, past = KEYS[1], KEYS[2], ARGV[2]
+local session, trail, past, draft = KEYS[1], KEYS[2], ARGV[2], ARGV[3]
 local c = cjson.decode(ARGV[1])
 
 local flat = redis.call('HGETALL', session)
@@ -62,7 +62,7 @@ if living or revoked then
   end
 end
 -- One whose answer was lost may be further back than the session remembers: many others may have come since.
-if ARGV[3] == 'again' then
+if ARGV[4] == 'again' then
   local id = '"commit":"' .. c.id .. '"'
   for _, entry in ipairs(redis.call('XREVRANGE', trail, '+', '-', 'COUNT', c.look_back)) do
     local record = entry[2][2]
@@ -139,8 +139,8 @@ if newest[1] then
 else
   redis.call('DEL', trail)
 end
-local function append(draft, seq, revision)
-  local record = draft .. ',"seq":' .. text(seq) .. ',"revision":' .. text(revision) .. '}'
+local function append(begun, seq, revision)
+  local record = begun .. ',"seq":' .. text(seq) .. ',"revision":' .. text(revision) .. '}'
   redis.call('XADD', trail, 'MAXLEN', '=', c.keep, text(position) .. '-0', 'record', record)
   position = position + 1
 end
@@ -150,7 +150,7 @@ if c.effect == 'replace' then
   append(c.ended, was_seq, was_revision)
   after = h['@after'] and {h['@after'], h['@after_until']}
 end
-append(c.draft, seq, revision)
+append(draft, seq, revision)
 
 local recent = {}
 if begins then

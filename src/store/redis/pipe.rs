@@ -181,6 +181,7 @@ impl Driver {
             }
             let rest = self.writing.get(self.written..).unwrap_or_default();
             if rest.is_empty() {
+                self.together.done();
                 return match Pin::new(&mut self.stream).poll_flush(cx) {
                     Poll::Ready(flushed) => flushed,
                     Poll::Pending => Ok(()),

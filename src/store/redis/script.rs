@@ -86,7 +86,6 @@ impl Scripts {
 struct Asked<'a> {
     id: CommitId,
     now: Time,
-    draft: &'a str,
     keep: u32,
     retain: u128,
     remember: usize,
@@ -157,7 +156,6 @@ pub(super) fn asked(commit: &Commit, bounds: TrailBounds) -> Option<String> {
     let asked = Asked {
         id: commit.id,
         now: commit.now,
-        draft: &commit.record.0,
         keep: bounds.keep,
         retain: bounds.retain.as_millis(),
         remember: REMEMBERED,

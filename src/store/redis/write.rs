@@ -27,7 +27,8 @@ impl Core {
         let unwritable = || StoreError::Unavailable("a commit could not be written as JSON".into());
         let asked = script::asked(&commit, self.bounds).ok_or_else(unwritable)?;
         let keys = [self.keys.session(handle), self.keys.trail(handle)];
-        let call = self.scripts.commit.call(&[&keys[0], &keys[1]], &[&asked, &self.keys.past(handle)]);
+        let call =
+            self.scripts.commit.call(&[&keys[0], &keys[1]], &[&asked, &self.keys.past(handle), &commit.record.0]);
         let answer = match again {
             false => self.call(&keys[0], &call, deadline).await,
             true => self.call_again(&keys[0], &call, deadline).await,

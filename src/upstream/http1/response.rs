@@ -19,6 +19,8 @@ const HEADERS: usize = 256;
 /// A head, and what follows it.
 pub struct Head {
     pub parts: response::Parts,
+    /// Another head follows it, for the same request.
+    pub is_interim: bool,
     pub body: Coming,
     /// Whether the connection outlives the response.
     pub keep: bool,
@@ -77,7 +79,8 @@ fn parse(head: &Bytes, to_head: bool) -> Result<Head, Fault> {
         parts.headers.append(name, value);
     }
     let (body, keep) = framing.judge(&mut parts, to_head)?;
-    Ok(Head { parts, body, keep })
+    let is_interim = (100..200).contains(&code) && code != 101;
+    Ok(Head { parts, is_interim, body, keep })
 }
 
 /// What a head says of the body that follows it.
