@@ -57,7 +57,7 @@ impl Sessions {
         }
     }
 
-    pub(super) fn living<'a>(&self, entry: &'a Entry) -> Result<&'a Record, LoadError> {
+    pub(super) fn living<'a>(&self, entry: &'a Entry) -> Result<&'a Arc<Record>, LoadError> {
         match entry {
             Entry::Living(record) => self.lives(record).map(|()| record),
             Entry::Revoked(tombstone) if self.clock.now() < tombstone.until => Err(LoadError::Revoked),
@@ -100,7 +100,9 @@ impl Sessions {
             let vault = self.vault(handle, record.birth);
             match migrate::migrate(record, &self.schema, &vault) {
                 Ok(None) => {
-                    let fields = Fields::decode(record, &self.schema, &vault).map_err(LoadError::UnknownKey)?;
+                    let before = self.decoded.get(&handle);
+                    let fields = Fields::decode(record, &self.schema, &vault, before.as_deref());
+                    let fields = fields.map_err(LoadError::UnknownKey)?;
                     self.tell_damage(handle, record, &fields);
                     let record = record.clone();
                     let decoded = Arc::new(Decoded::new(entry, record, fields));

@@ -114,7 +114,7 @@ impl Sessions {
     }
 
     /// The living sessions that the index lists for a user.
-    async fn living_of(&self, user: UserKey) -> Result<Vec<(Handle, Record)>, CommitError> {
+    async fn living_of(&self, user: UserKey) -> Result<Vec<(Handle, Arc<Record>)>, CommitError> {
         let mut living = Vec::new();
         for handle in self.bounded(self.store.sessions_of(user)).await? {
             match self.bounded(self.store.load(handle)).await?.as_deref() {

@@ -19,7 +19,7 @@ use super::vault::{self, Closed, Vault};
 pub enum Held {
     /// Its default applies, if it has one.
     Absent,
-    Value(Value),
+    Value(Arc<Value>),
     /// A sensitive value that opens; its size in bytes as it would be sent.
     Sealed(usize),
     /// What is stored does not fit the schema, or a sealed value does not open: kept, and never shown.
@@ -56,7 +56,7 @@ pub struct Session {
 #[derive(Debug)]
 pub struct Decoded {
     pub(super) entry: Arc<Entry>,
-    pub(super) record: Record,
+    pub(super) record: Arc<Record>,
     fields: Fields,
     /// Whether its current secret has been shown since.
     was_proven: AtomicBool,
@@ -71,8 +71,15 @@ pub struct Shown {
 }
 
 impl Decoded {
-    pub(super) fn new(entry: Arc<Entry>, record: Record, fields: Fields) -> Self {
+    pub(super) fn new(entry: Arc<Entry>, record: Arc<Record>, fields: Fields) -> Self {
         Self { entry, record, fields, was_proven: AtomicBool::new(false), shown: OnceLock::new() }
+    }
+
+    /// What a field holds, if that can be read and the same is stored in another record.
+    fn same(&self, index: FieldIndex, path: &str, other: &Record) -> Option<&Held> {
+        let is_stored = self.record.fields.get(path)?.json == other.fields.get(path)?.json;
+        let held = self.fields.held(index);
+        (is_stored && !matches!(held, Held::Unreadable)).then_some(held)
     }
 }
 
@@ -85,11 +92,23 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Decodes a record by the schema. Sealed values are opened to see that they can be, and not kept.
-    pub(super) fn decode(record: &Record, schema: &Schema, vault: &Vault<'_>) -> Result<Self, String> {
+    /// Decodes a record by the schema. Sealed values are opened to see that they can be, and not kept. What stood the
+    /// same in the revision `before` is not decoded again.
+    pub(super) fn decode(
+        record: &Record,
+        schema: &Schema,
+        vault: &Vault<'_>,
+        before: Option<&Decoded>,
+    ) -> Result<Self, String> {
+        let before = before.filter(|before| before.record.birth == record.birth);
         let mut held = Vec::with_capacity(schema.len());
         let mut damaged = Vec::new();
-        for (_, field) in schema.fields() {
+        for (index, field) in schema.fields() {
+            let stood = before.and_then(|before| before.same(index, &field.path, record));
+            if let Some(stood) = stood {
+                held.push(stood.clone());
+                continue;
+            }
             held.push(match record.fields.get(&field.path) {
                 None => Held::Absent,
                 Some(stored) if field.sensitive => match vault.open(&field.path, &stored.json) {
@@ -107,7 +126,7 @@ impl Fields {
                     unreadable(vault.session, &field.path, "is sealed, and the field is not sensitive")
                 }
                 Some(stored) => match field.read(&stored.json) {
-                    Some(value) => Held::Value(value),
+                    Some(value) => Held::Value(value.into()),
                     None => unreadable(vault.session, &field.path, "does not fit its type"),
                 },
             });

@@ -108,7 +108,7 @@ fn replace(current: &Record, asked: &Replace, commit: &Commit) -> Result<Applied
     let record = asked_for(record, commit);
     let created = commit.record.complete(record.seq, record.revision);
     let outcome = Outcome::Replaced { ended: Some(ended), record: created };
-    Ok(Applied { outcome, entry: Some(Entry::Living(record)) })
+    Ok(Applied { outcome, entry: Some(Entry::Living(record.into())) })
 }
 
 fn living(current: Option<&Entry>) -> Result<&Record, Outcome> {
@@ -172,7 +172,7 @@ fn noted(record: &Record, asked: &Change) -> Applied {
     }
     let mut record = record.clone();
     note_claims(&mut record, asked);
-    Applied { outcome, entry: Some(Entry::Living(record)) }
+    Applied { outcome, entry: Some(Entry::Living(record.into())) }
 }
 
 /// `If-Match` names the revision before the exchange's own head was committed, since that is all its writer saw.
@@ -275,7 +275,7 @@ fn recorded(record: Record, end: Option<Time>, commit: &Commit) -> Applied {
     let (revision, seq) = (record.revision, record.seq);
     let outcome = Outcome::Done { revision, seq, record: Some(commit.record.complete(seq, revision)) };
     let entry = match end {
-        None => Entry::Living(record),
+        None => Entry::Living(record.into()),
         Some(until) => Entry::Revoked(Tombstone {
             birth: record.birth,
             revoked_at: commit.now,

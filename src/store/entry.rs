@@ -14,7 +14,7 @@ use crate::handle::{Birth, CommitId, SecretHash, UserKey};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Entry {
-    Living(Record),
+    Living(Arc<Record>),
     Revoked(Tombstone),
 }
 
@@ -60,7 +60,7 @@ impl Entry {
             Self::Living(_) | Self::Revoked(_) => return false,
         }
         if let Self::Living(record) = Arc::make_mut(self) {
-            record.last_active = now;
+            Arc::make_mut(record).last_active = now;
         }
         true
     }

@@ -238,7 +238,7 @@ async fn dead_writer_leaves_nobody_waiting_and_nothing_readable() {
 }
 
 fn kept(seconds: u64, bytes: usize) -> Kept {
-    Kept { entry: Arc::new(Entry::Living(record(Time(seconds)))), bytes }
+    Kept { entry: Arc::new(Entry::Living(record(Time(seconds)).into())), bytes }
 }
 
 fn created_at(entry: Option<Arc<Entry>>) -> Option<u64> {

@@ -168,7 +168,10 @@ fn hash_text(hash: &SecretHash) -> String {
 /// What a session's hash says, its names and values in turn; none if it is not one that cloakroom wrote.
 pub(super) fn decode(texts: &[&str]) -> Option<Entry> {
     let hash = Hash(texts.as_chunks().0);
-    if hash.has(REVOKED_AT) { tombstone(&hash).map(Entry::Revoked) } else { record(&hash).map(Entry::Living) }
+    match hash.has(REVOKED_AT) {
+        true => tombstone(&hash).map(Entry::Revoked),
+        false => record(&hash).map(|record| Entry::Living(record.into())),
+    }
 }
 
 fn tombstone(hash: &Hash) -> Option<Tombstone> {

@@ -138,7 +138,7 @@ impl Session<'_> {
 
     pub async fn record(&self) -> Record {
         match self.home.entry(self.handle).await {
-            Some(Entry::Living(record)) => record,
+            Some(Entry::Living(record)) => Arc::unwrap_or_clone(record),
             other => panic!("no living session but {other:?}"),
         }
     }
