@@ -171,6 +171,10 @@ impl<S: Service> Client<S> {
         let mut answer = self.service.clone().answer(request, arrival).await;
         farewell::say(&self.drain, &mut answer, version);
         exchange.answered();
+        // Of these only a change of protocol is an answer.
+        if answer.status().is_informational() {
+            seen.changes_protocol();
+        }
         Ok(answer.map(|body| seen.answering(body, version)))
     }
 }
@@ -241,15 +245,21 @@ impl Course {
     {
         let peer = self.peer;
         loop {
-            let mut turn = pin!(self.turn());
+            let (mut turn, mut put_off) = (pin!(self.turn()), false);
             let next = poll_fn(|cx| match together::polled(|| connection.as_mut().poll(cx)) {
                 (Poll::Ready(ended), _) => {
                     tell(peer, ended);
                     Poll::Ready(Turn::Over)
                 }
-                // What else there is to do has time until then: 800 instructions, twice for a request (callgrind).
-                (Poll::Pending, true) => Poll::Pending,
-                (Poll::Pending, false) => turn.as_mut().poll(cx),
+                // What else there is to do has time until then, once: 800 instructions, twice for a request (callgrind).
+                (Poll::Pending, true) if !put_off => {
+                    put_off = true;
+                    Poll::Pending
+                }
+                (Poll::Pending, _) => {
+                    put_off = false;
+                    turn.as_mut().poll(cx)
+                }
             });
             match next.await {
                 Turn::Leave => leave(connection.as_mut()),

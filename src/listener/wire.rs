@@ -53,6 +53,8 @@ pub struct Seen {
     body_open: AtomicBool,
     /// Something is written at the next turn.
     write_waits: AtomicBool,
+    /// The protocol was changed: what is written is nobody's answer.
+    changed: AtomicBool,
     /// An orderly close would pass for the end of a body that broke off.
     reset: AtomicBool,
 }
@@ -65,6 +67,7 @@ impl Seen {
             head_due: AtomicBool::default(),
             body_open: AtomicBool::default(),
             write_waits: AtomicBool::default(),
+            changed: AtomicBool::default(),
             reset: AtomicBool::default(),
         }
     }
@@ -85,6 +88,11 @@ impl Seen {
         }
     }
 
+    /// Notes that the connection speaks another protocol from here on.
+    pub fn changes_protocol(&self) {
+        self.changed.store(true, Ordering::Release);
+    }
+
     /// Notes that a response was handed over, and until when its body is passed on.
     pub fn answering<B>(self: &Arc<Self>, body: B, version: Version) -> Answering<B> {
         self.head_due.store(true, Ordering::Release);
@@ -97,7 +105,8 @@ impl Seen {
 
     /// The status of an answer that the library made by itself, because it could not parse a request.
     fn bare_answer(&self, written: &[u8]) -> Option<StatusCode> {
-        if self.head_due.swap(false, Ordering::AcqRel) || self.body_open.load(Ordering::Acquire) {
+        let answers = self.head_due.swap(false, Ordering::AcqRel) || self.body_open.load(Ordering::Acquire);
+        if answers || self.changed.load(Ordering::Acquire) {
             return None;
         }
         let text = std::str::from_utf8(written).ok().filter(|text| text.len() <= BARE_ANSWER_BYTES)?;
@@ -227,7 +236,13 @@ impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R
         polled
     }
 
+    /// What begins a response waits for others; an event of a stream does not. HTTP/2 gathers by itself, and flushes after
+    /// every frame.
     fn poll_together(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let begins = self.seen.head_due.load(Ordering::Acquire) && matches!(self.protocol, Protocol::Http1);
+        if !begins {
+            return Poll::Ready(());
+        }
         let polled = self.together.poll(cx);
         self.seen.write_waits.store(self.together.waits(), Ordering::Release);
         polled

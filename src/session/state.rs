@@ -75,11 +75,11 @@ impl Decoded {
         Self { entry, record, fields, was_proven: AtomicBool::new(false), shown: OnceLock::new() }
     }
 
-    /// What a field holds, if that can be read and the same is stored in another record.
+    /// The value of a field, if the same is stored in another record. Not of a sealed one: its key may be gone since.
     fn same(&self, index: FieldIndex, path: &str, other: &Record) -> Option<&Held> {
         let is_stored = self.record.fields.get(path)?.json == other.fields.get(path)?.json;
         let held = self.fields.held(index);
-        (is_stored && !matches!(held, Held::Unreadable)).then_some(held)
+        (is_stored && matches!(held, Held::Value(_))).then_some(held)
     }
 }
 

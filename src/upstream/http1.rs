@@ -6,7 +6,7 @@ mod response;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, ReadHalf};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::task::coop::unconstrained;
 use tokio_util::io::poll_read_buf;
 
 use crate::tls::Duplex;
@@ -68,6 +69,17 @@ struct Upload {
     _answering: oneshot::Sender<()>,
 }
 
+impl Drop for Connection {
+    /// A request whose response is not over was given up, and its client is to notice.
+    fn drop(&mut self) {
+        if let Stream::Parted(_, Upload { task: Some(task), .. }) = &self.stream
+            && !self.is_over()
+        {
+            task.abort();
+        }
+    }
+}
+
 impl Connection {
     pub fn new(stream: Box<dyn Duplex>) -> Self {
         Self {
@@ -87,19 +99,28 @@ impl Connection {
     /// Whether it may take a request: it is open, and nothing came unasked.
     pub fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
         let Stream::Whole(stream) = &mut self.stream else { return false };
-        Pin::new(stream).poll_read(cx, &mut ReadBuf::new(&mut [0])).is_pending()
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        // Not within the task's budget: once that is spent, every connection would look quiet.
+        let read = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer));
+        pin!(unconstrained(read)).poll(cx).is_pending()
+    }
+
+    /// The same once it is the connection's turn to write.
+    pub fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        ready!(self.together.poll(cx));
+        self.together.done();
+        Poll::Ready(self.is_quiet(cx))
     }
 
     /// Begins a request, of which nothing is written yet.
     pub fn begin(&mut self, onward: Onward) {
         self.to_head = onward.request.method() == Method::HEAD;
         self.sending.begin(onward);
-        self.together.done();
     }
 
     /// Sends the request, until the head of its response has come.
     pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Parts, Fault>> {
-        ready!(self.together.poll(cx));
         if let Stream::Whole(stream) = &mut self.stream
             && self.unwritten.is_none()
             && !self.sending.is_over()
@@ -114,6 +135,9 @@ impl Connection {
             while let Some(head) = response::take(&mut self.come, &mut self.looked_at, self.to_head)? {
                 if head.is_interim {
                     continue;
+                }
+                if head.changes_protocol && !self.sending.is_over() {
+                    return Poll::Ready(Err(Fault::Protocol));
                 }
                 (self.body, self.keep) = (head.body, head.keep);
                 self.part();
@@ -153,9 +177,9 @@ impl Connection {
         let ended = ready!(Pin::new(running).poll(cx));
         upload.task = None;
         match ended {
-            Ok(Err(fault @ Fault::Request(_))) => Poll::Ready(Some(Err(fault))),
             // What the backend does not take does not keep it from answering.
-            _ => Poll::Pending,
+            Ok(Ok(()) | Err(Fault::Io(_) | Fault::Closed)) | Err(_) => Poll::Pending,
+            Ok(Err(fault)) => Poll::Ready(Some(Err(fault))),
         }
     }
 
@@ -179,10 +203,11 @@ impl Connection {
     }
 
     /// The stream of bytes that it is once the protocol has changed, if it is one.
-    pub fn into_tunnel(self) -> Option<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
-        let Stream::Whole(stream) = self.stream else { return None };
+    pub fn into_tunnel(mut self) -> Option<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+        let Stream::Whole(stream) = std::mem::replace(&mut self.stream, Stream::None) else { return None };
         let (read, write) = tokio::io::split(stream);
-        Some(tokio::io::join(io::Cursor::new(self.come).chain(read), write))
+        let come = io::Cursor::new(std::mem::take(&mut self.come));
+        Some(tokio::io::join(come.chain(read), write))
     }
 
     /// Lets go of what is still to be written, if the response came before the request was sent.

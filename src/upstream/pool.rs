@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::future::Either;
@@ -47,6 +47,7 @@ struct Idle {
     alarm: Alarm,
     /// The sweep that it is idle since.
     since: u64,
+    age: u64,
 }
 
 /// A connection in use by one exchange, or a place on one.
@@ -55,7 +56,7 @@ pub struct Lease {
     alarm: Alarm,
     pool: Arc<Pool>,
     sent: Sent,
-    /// The pool's, when the connection was taken.
+    /// The pool's, when the connection was begun.
     age: u64,
 }
 
@@ -125,27 +126,26 @@ impl Pool {
             return Some(lease);
         }
         loop {
-            let Idle { mut connection, alarm, since } = self.idle().pop()?;
+            let Idle { mut connection, alarm, since, age } = self.idle().pop()?;
+            let may_serve = self.is_fresh(since) && age == self.age();
             // Without being waited for: what its end has said by now is known, and whoever has it listens on.
-            if self.is_fresh(since) && connection.is_quiet(&mut Context::from_waker(noop_waker_ref())) {
-                return Some(Lease { alarm, ..self.lease(Place::Own(connection), need) });
+            if may_serve && connection.is_quiet(&mut Context::from_waker(noop_waker_ref())) {
+                return Some(Lease { alarm, ..self.lease(Place::Own(connection), need, age) });
             }
         }
     }
 
     fn join(self: &Arc<Self>, need: &Need) -> Option<Lease> {
         let stream = self.shared().iter_mut().find_map(Shared::enter)?;
-        Some(self.lease(Place::Shared(stream), need))
+        Some(self.lease(Place::Shared(stream), need, self.age()))
     }
 
-    fn lease(self: &Arc<Self>, place: Place, need: &Need) -> Lease {
-        Lease {
-            place,
-            alarm: Alarm::default(),
-            pool: self.clone(),
-            sent: need.sent.clone(),
-            age: self.age.load(Ordering::Acquire),
-        }
+    fn lease(self: &Arc<Self>, place: Place, need: &Need, age: u64) -> Lease {
+        Lease { place, alarm: Alarm::default(), pool: self.clone(), sent: need.sent.clone(), age }
+    }
+
+    fn age(&self) -> u64 {
+        self.age.load(Ordering::Acquire)
     }
 
     pub async fn connect(self: &Arc<Self>, within: Duration, need: &Need) -> Result<Lease, UpstreamError> {
@@ -164,17 +164,23 @@ impl Pool {
     }
 
     async fn dial(self: &Arc<Self>, need: &Need) -> Result<Lease, UpstreamError> {
+        // Before the handshake, which rests on what the files hold as it begins.
+        let age = self.age();
         let (stream, protocol) = self.origin.dial(need.upgrade).await.map_err(UpstreamError::Connect)?;
         if self.origin.protocol().is_none() && !need.upgrade {
             self.shares.store(protocol == Protocol::Http2, Ordering::Release);
         }
         if protocol == Protocol::Http1 {
-            return Ok(self.lease(Place::Own(Box::new(Connection::new(stream))), need));
+            return Ok(self.lease(Place::Own(Box::new(Connection::new(stream))), need, age));
         }
         let mut shared = Shared::open(stream).await.map_err(|error| UpstreamError::Broken(error.into()))?;
         let stream = shared.enter();
-        self.shared().push(shared);
-        stream.map(|stream| self.lease(Place::Shared(stream), need)).ok_or(UpstreamError::ConnectTimeout)
+        let mut all = self.shared();
+        if age == self.age() {
+            all.push(shared);
+        }
+        drop(all);
+        stream.map(|stream| self.lease(Place::Shared(stream), need, age)).ok_or(UpstreamError::ConnectTimeout)
     }
 
     /// Lets go of connections that have been idle for too long, and takes on what has changed in files.
@@ -206,8 +212,16 @@ impl Lease {
     pub fn send(&mut self, onward: Onward, patience: Patience) -> impl Future<Output = Outcome> + Send {
         let answer = match &mut self.place {
             Place::Own(connection) => {
-                connection.begin(onward);
-                Either::Left(poll_fn(|cx| connection.poll_head(cx).map(answered)))
+                let mut onward = Some(onward);
+                Either::Left(poll_fn(move |cx| {
+                    if onward.is_some() && !ready!(connection.poll_quiet(cx)) {
+                        return Poll::Ready(Outcome::Failed(Fault::Closed, onward.take()));
+                    }
+                    if let Some(onward) = onward.take() {
+                        connection.begin(onward);
+                    }
+                    connection.poll_head(cx).map(answered)
+                }))
             }
             Place::Shared(stream) => Either::Right(stream.send(for_http2(onward, self.pool.origin.scheme()))),
         };
@@ -220,11 +234,11 @@ impl Lease {
     pub fn give_back(self) {
         let Place::Own(mut connection) = self.place else { return };
         let most = self.pool.most_idle.load(Ordering::Relaxed);
-        let of_age = self.age == self.pool.age.load(Ordering::Acquire);
-        if of_age && self.sent.is_complete() && connection.renew() {
+        if self.sent.is_complete() && connection.renew() {
             let mut idle = self.pool.idle();
-            if idle.len() < most {
-                idle.push(Idle { connection, alarm: self.alarm, since: self.pool.sweeps.load(Ordering::Relaxed) });
+            if self.age == self.pool.age() && idle.len() < most {
+                let since = self.pool.sweeps.load(Ordering::Relaxed);
+                idle.push(Idle { connection, alarm: self.alarm, since, age: self.age });
             }
         }
     }

@@ -59,8 +59,10 @@ impl Stream {
             }
             Err(mut failed) => {
                 let unsent = failed.take_message();
-                // Its lines are among its headers now, and it may go over HTTP/1.1 the next time.
-                let unsent = unsent.map(|request| Onward { request, lines: Lines::default(), upgrade: false });
+                // Its lines are among its headers now, but for what only HTTP/1.1 has, which it may go over the next time.
+                let mut lines = Lines::default();
+                lines.add(&header::CONNECTION, "te");
+                let unsent = unsent.map(|request| Onward { request, lines, upgrade: false });
                 Outcome::Failed(failed.into_error().into(), unsent)
             }
         }

@@ -29,6 +29,8 @@ pub struct Sending {
     piece: Bytes,
     /// What is left of the body.
     rest: Option<Rest>,
+    /// What was written may still be on its way through TLS.
+    unflushed: bool,
 }
 
 struct Rest {
@@ -48,7 +50,7 @@ impl Sending {
         let (head, body) = onward.request.into_parts();
         let sized = body.size_hint().exact().filter(|_| head.headers.contains_key(header::CONTENT_LENGTH));
         let whole = body.is_end_stream();
-        (self.written, self.rest) = (0, None);
+        (self.written, self.rest, self.unflushed) = (0, None, true);
         self.out.clear();
         self.out.extend_from_slice(head.method.as_str().as_bytes());
         self.out.push(b' ');
@@ -74,17 +76,22 @@ impl Sending {
         self.out.extend_from_slice(b"\r\n");
     }
 
-    /// Whether all of it is encoded and written.
+    /// Whether all of it has gone out.
     pub fn is_over(&self) -> bool {
-        self.rest.is_none() && self.written == self.out.len() && self.piece.is_empty()
+        self.rest.is_none() && self.is_written() && !self.unflushed
+    }
+
+    fn is_written(&self) -> bool {
+        self.written == self.out.len() && self.piece.is_empty()
     }
 
     /// Writes what there is; ready once the request has gone out whole.
     pub fn poll(&mut self, mut stream: impl AsyncWrite + Unpin, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         loop {
             self.gather(cx)?;
-            if self.written == self.out.len() && self.piece.is_empty() {
+            if self.is_written() {
                 ready!(Pin::new(&mut stream).poll_flush(cx))?;
+                self.unflushed = false;
                 return if self.rest.is_none() { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
             let waiting = self.out.get(self.written..).unwrap_or_default();
@@ -102,6 +109,7 @@ impl Sending {
         if count == 0 {
             return Err(io::Error::from(io::ErrorKind::WriteZero).into());
         }
+        self.unflushed = true;
         let of_out = count.min(self.out.len() - self.written);
         self.written += of_out;
         self.piece.advance((count - of_out).min(self.piece.len()));
@@ -196,5 +204,44 @@ impl Sending {
         self.out.extend_from_slice(b": ");
         self.out.extend_from_slice(value);
         self.out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::task::noop_waker_ref;
+
+    use super::*;
+
+    /// Takes all that is written, and holds it until it is flushed for the second time.
+    #[derive(Default)]
+    struct Holding {
+        held: Vec<u8>,
+        flushes: usize,
+    }
+
+    impl AsyncWrite for Holding {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes == 2 { Poll::Ready(Ok(())) } else { Poll::Pending }
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_is_not_flushed_has_not_gone_out() {
+        let mut sending = Sending { out: b"GET / HTTP/1.1\r\n\r\n".to_vec(), unflushed: true, ..Sending::default() };
+        let (mut stream, mut cx) = (Holding::default(), Context::from_waker(noop_waker_ref()));
+        assert!(sending.poll(&mut stream, &mut cx).is_pending() && !sending.is_over());
+        assert_eq!(stream.held, b"GET / HTTP/1.1\r\n\r\n");
+        assert!(sending.poll(&mut stream, &mut cx).is_ready() && sending.is_over());
     }
 }

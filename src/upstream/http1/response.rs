@@ -21,6 +21,8 @@ pub struct Head {
     pub parts: response::Parts,
     /// Another head follows it, for the same request.
     pub is_interim: bool,
+    /// What follows is another protocol's.
+    pub changes_protocol: bool,
     pub body: Coming,
     /// Whether the connection outlives the response.
     pub keep: bool,
@@ -79,8 +81,9 @@ fn parse(head: &Bytes, to_head: bool) -> Result<Head, Fault> {
         parts.headers.append(name, value);
     }
     let (body, keep) = framing.judge(&mut parts, to_head)?;
-    let is_interim = (100..200).contains(&code) && code != 101;
-    Ok(Head { parts, is_interim, body, keep })
+    let changes_protocol = code == 101;
+    let is_interim = (100..200).contains(&code) && !changes_protocol;
+    Ok(Head { parts, is_interim, changes_protocol, body, keep })
 }
 
 /// What a head says of the body that follows it.

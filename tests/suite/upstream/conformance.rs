@@ -148,3 +148,27 @@ fn words_beside_a_status_pass() {
     assert!(client.rest().starts_with("HTTP/1.1 200 Fine By Me\r\n"));
     house.close();
 }
+
+const UPGRADE: &str = "GET /bytes HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: other\r\n";
+const CHANGED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n";
+
+#[test]
+fn what_comes_right_behind_a_change_of_protocol_is_the_others_whatever_it_looks_like() {
+    let house = house();
+    let said = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n";
+    house.raw_backend.next(RawAnswer::keep(&format!("{CHANGED}{said}")));
+    let mut client = house.raw(&format!("{UPGRADE}\r\n"));
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 101 "));
+    assert_eq!(client.until("\r\n\r\n").as_deref(), Some(said));
+    drop(client);
+    house.close();
+}
+
+#[test]
+fn a_protocol_is_not_changed_in_the_middle_of_a_request() {
+    let house = house();
+    house.raw_backend.next(RawAnswer::keep(CHANGED));
+    let mut client = house.raw(&format!("{UPGRADE}Content-Length: 5\r\n\r\nhe"));
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 502 "));
+    house.close();
+}

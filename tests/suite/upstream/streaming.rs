@@ -172,6 +172,10 @@ fn a_client_that_leaves_has_its_request_cancelled_at_once() {
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n",
             "GET /own HTTP/1.1\r\nHost: a\r\n\r\n",
         ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nevent\r\n",
+            "POST /own HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhello",
+        ),
     ] {
         let (address, told) = hangs_up(answer);
         let house = plan(address).open();
