@@ -245,3 +245,41 @@ impl Connection {
         polled
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn connections_that_were_closed_are_told_from_open_ones_however_many_there_are() {
+        // More than a task may read in one turn.
+        let (near, far): (Vec<_>, Vec<_>) = (0..300).map(|_| tokio::io::duplex(64)).unzip();
+        let mut all: Vec<_> = near.into_iter().map(|near| Connection::new(Box::new(near))).collect();
+        let quiet = |all: &mut Vec<Connection>, cx: &mut Context<'_>| {
+            all.iter_mut().filter_map(|one| one.is_quiet(cx).then_some(())).count()
+        };
+        assert_eq!(poll_fn(|cx| Poll::Ready(quiet(&mut all, cx))).await, 300);
+        drop(far);
+        assert_eq!(poll_fn(|cx| Poll::Ready(quiet(&mut all, cx))).await, 0);
+    }
+
+    #[tokio::test]
+    async fn an_upload_ends_with_its_response_if_that_is_given_up() {
+        for (body, ends) in [(Coming::Sized(1), true), (Coming::Over, false)] {
+            let (near, _far) = tokio::io::duplex(64);
+            let (read, _write) = tokio::io::split(Box::new(near) as Box<dyn Duplex>);
+            let task = tokio::spawn(std::future::pending());
+            let upload = task.abort_handle();
+            let (answering, _answered) = oneshot::channel();
+            let mut connection = Connection::new(Box::new(tokio::io::empty()));
+            connection.stream = Stream::Parted(read, Upload { task: Some(task), _answering: answering });
+            connection.body = body;
+            drop(connection);
+            yield_now().await;
+            assert_eq!(upload.is_finished(), ends, "{body:?}");
+            upload.abort();
+        }
+    }
+}

@@ -8,6 +8,7 @@ use http::{Response, StatusCode, Version, response};
 use httparse::ParserConfig;
 use hyper::ext::ReasonPhrase;
 
+use crate::headers;
 use crate::upstream::RESPONSE_HEAD_BYTES;
 use crate::upstream::fault::Fault;
 
@@ -92,8 +93,7 @@ struct Framing {
     length: Option<u64>,
     /// How often it stands there.
     lengths: usize,
-    codings: usize,
-    chunked: bool,
+    coded: bool,
     closes: bool,
     keeps: bool,
 }
@@ -109,8 +109,7 @@ impl Framing {
                 self.lengths += 1;
             }
         } else if *name == header::TRANSFER_ENCODING {
-            self.codings += 1;
-            self.chunked = value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+            self.coded = true;
         } else if *name == header::CONNECTION {
             for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                 self.closes |= option.eq_ignore_ascii_case(b"close");
@@ -127,8 +126,8 @@ impl Framing {
         if to_head || parts.status.is_informational() || matches!(parts.status.as_u16(), 204 | 304) {
             return Ok((Coming::Over, keep));
         }
-        if self.codings > 0 {
-            if old || self.codings > 1 || !self.chunked {
+        if self.coded {
+            if old || headers::has_foreign_coding(&parts.headers) {
                 return Err(Fault::Coding);
             }
             // Both at once is how responses are smuggled: the length is not passed on, and nothing is read after this one.
