@@ -27,6 +27,9 @@ pub use trace::Trace;
 
 /// The bytes of `name=hdl_…` beside the name.
 const HANDLE_BYTES: usize = 1 + 4 + 22;
+/// The room that a context has at first for each member, and for its other headers; more is made where it is needed.
+const MEMBER_BYTES: usize = 32;
+const OTHER_BYTES: usize = 160;
 /// Rendered contexts that are kept: rendering one of ten fields takes 33,000 instructions (callgrind).
 const RENDERED: usize = 10_000;
 
@@ -180,14 +183,15 @@ impl Context {
 
     /// Makes the context headers of a session on one route.
     pub fn render(&self, route: RouteIndex, session: &Session, handles: &dyn Handles) -> session::Shown {
-        let mut lines = Lines::default();
+        let reads = self.reads(route);
+        let mut dictionary = String::with_capacity(reads.len() * MEMBER_BYTES);
+        for index in reads {
+            self.append(&mut dictionary, session, *index, handles);
+        }
+        let mut lines = Lines::with_capacity(dictionary.len() + OTHER_BYTES);
         lines.add(&self.names.session, session.handle().to_string());
         lines.add(&self.names.etag, format!("\"{}\"", session.revision()));
         lines.add(&self.names.schema, self.schema.version.to_string());
-        let mut dictionary = String::new();
-        for index in self.reads(route) {
-            self.show(session, *index, handles, |path, shown| structured::append(&mut dictionary, path, shown));
-        }
         if !dictionary.is_empty() {
             lines.add(&self.names.context, dictionary);
         }
@@ -198,6 +202,21 @@ impl Context {
             });
         }
         session::Shown { route, lines }
+    }
+
+    /// Appends what stands for a field in the context: what it stood for before is not made again.
+    fn append(&self, dictionary: &mut String, session: &Session, index: FieldIndex, handles: &dyn Handles) {
+        let Some(field) = self.schema.field(index) else { return };
+        let member = |shown: Shown<'_>| structured::member(&field.path, shown);
+        let text = match session.held(index) {
+            Held::Value(held) => held.text(|| member(Shown::Value(&held.value))),
+            Held::Sealed(held) => held.text(|| member(Shown::Handle(&handles.handle(session, &field.path)))),
+            Held::Absent | Held::Unreadable => {
+                let default = session.value(index, &self.schema).map(|default| member(Shown::Value(default)));
+                return default.iter().for_each(|text| structured::append(dictionary, text));
+            }
+        };
+        structured::append(dictionary, text);
     }
 
     /// Hands on what stands for a field: its value, its default, its handle, or nothing.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::unbroken::Unbroken;
+
 /// Tells every part to stop taking on work, and waits for the tasks that it tracks.
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
@@ -20,6 +22,14 @@ impl Drain {
         F: Future<Output: Send> + Send + 'static,
     {
         self.tasks.spawn(task)
+    }
+
+    /// Work that the drain waits for once whoever waits for it has left.
+    pub fn unbroken<F>(&self, work: F) -> Unbroken<F>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        Unbroken::new(work, self.tasks.clone())
     }
 
     /// Resolves when no new work is to be taken on.

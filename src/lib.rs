@@ -43,6 +43,7 @@ pub mod in_force;
 pub mod drain;
 pub mod readiness;
 pub mod together;
+pub mod unbroken;
 
 // Beside the corridor.
 pub mod telemetry;

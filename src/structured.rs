@@ -152,9 +152,7 @@ impl Value {
         if let Some(parts) = plain(Shown::Value(self), &mut itoa::Buffer::new()) {
             return name.len() + parts.iter().map(|part| part.len()).sum::<usize>();
         }
-        let mut text = String::new();
-        append(&mut text, name, Shown::Value(self));
-        text.len()
+        member(name, Shown::Value(self)).len()
     }
 }
 
@@ -167,15 +165,21 @@ pub enum Shown<'a> {
 }
 
 /// Appends a member to the text of a dictionary, with what separates it from the one before.
+pub fn append(dictionary: &mut String, member: &str) {
+    if !dictionary.is_empty() && !member.is_empty() {
+        dictionary.push_str(", ");
+    }
+    dictionary.push_str(member);
+}
+
+/// A member of a dictionary.
 ///
-/// A name that is no key, or a handle that is no token, appends nothing; schema and handles are made so
-/// that this does not happen.
-pub fn append(dictionary: &mut String, name: &str, shown: Shown<'_>) {
-    let Ok(key) = sfv::KeyRef::from_str(name) else { return };
-    if let Some(parts) = plain(shown, &mut itoa::Buffer::new()) {
-        let separator = if dictionary.is_empty() { "" } else { ", " };
-        [separator, name].iter().chain(&parts).for_each(|part| dictionary.push_str(part));
-        return;
+/// A name that is no key, or a handle that is no token, makes none; schema and handles are made so that this does not
+/// happen.
+pub fn member(name: &str, shown: Shown<'_>) -> String {
+    let Ok(key) = sfv::KeyRef::from_str(name) else { return String::new() };
+    if let Some([sign, value, end]) = plain(shown, &mut itoa::Buffer::new()) {
+        return [name, sign, value, end].concat();
     }
     let mut member = String::new();
     let mut serializer = sfv::DictSerializer::with_buffer(&mut member);
@@ -191,14 +195,11 @@ pub fn append(dictionary: &mut String, name: &str, shown: Shown<'_>) {
             let _ = list.finish();
         }
         Shown::Handle(handle) => {
-            let Ok(token) = sfv::TokenRef::from_str(handle) else { return };
+            let Ok(token) = sfv::TokenRef::from_str(handle) else { return String::new() };
             serializer.bare_item(key, token);
         }
     }
-    if !dictionary.is_empty() {
-        dictionary.push_str(", ");
-    }
-    dictionary.push_str(&member);
+    member
 }
 
 /// What follows the name of most members, in parts: by the library, which looks at each character anew, they take five
@@ -260,22 +261,20 @@ mod tests {
 
     use super::*;
 
-    fn member(json: Json) -> String {
-        let mut text = String::new();
-        append(&mut text, "f", Shown::Value(&Value::from_json(&json).unwrap()));
-        text
+    fn of(json: Json) -> String {
+        member("f", Shown::Value(&Value::from_json(&json).unwrap()))
     }
 
     #[test]
     fn values_are_written_as_their_structured_types() {
-        assert_eq!(member(json!("a \"b\" \\")), r#"f="a \"b\" \\""#);
-        assert_eq!(member(json!("fü")), "f=%\"f%c3%bc\"");
-        assert_eq!(member(json!(4)), "f=4");
-        assert_eq!(member(json!(1.25)), "f=1.25");
-        assert_eq!(member(json!(true)), "f");
-        assert_eq!(member(json!(false)), "f=?0");
-        assert_eq!(member(json!(["a", 1, true])), r#"f=("a" 1 ?1)"#);
-        assert_eq!(member(json!([])), "f=()");
+        assert_eq!(of(json!("a \"b\" \\")), r#"f="a \"b\" \\""#);
+        assert_eq!(of(json!("fü")), "f=%\"f%c3%bc\"");
+        assert_eq!(of(json!(4)), "f=4");
+        assert_eq!(of(json!(1.25)), "f=1.25");
+        assert_eq!(of(json!(true)), "f");
+        assert_eq!(of(json!(false)), "f=?0");
+        assert_eq!(of(json!(["a", 1, true])), r#"f=("a" 1 ?1)"#);
+        assert_eq!(of(json!([])), "f=()");
     }
 
     #[test]
@@ -313,8 +312,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_on_the_wire_reads_back(value in value()) {
-            let mut text = String::new();
-            append(&mut text, "f", Shown::Value(&value));
+            let text = member("f", Shown::Value(&value));
             prop_assert!(text.is_ascii());
             prop_assert_eq!(value.size("f"), text.len());
             let mut parsed = sfv::Parser::new(&text).parse::<sfv::Dictionary>().unwrap();

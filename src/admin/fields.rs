@@ -16,7 +16,7 @@ pub fn shown(sessions: &Sessions, session: &Session) -> Map<String, Json> {
     for (index, field) in sessions.schema.fields() {
         match session.held(index) {
             Held::Absent | Held::Unreadable => {}
-            Held::Value(value) => place(&mut fields, &field.path, value.to_json()),
+            Held::Value(held) => place(&mut fields, &field.path, held.value.to_json()),
             Held::Sealed(_) => place(&mut fields, &field.path, Json::Object(handle(sessions, session, field))),
         }
     }

@@ -100,7 +100,7 @@ pub async fn settle(
             // What ends the session, or puts another in its place, is still the answer to its client.
             presence = None;
         }
-        let written = writer.write(collected, Part::Head).await;
+        let written = writer.write(collected).await;
         if let Some(written) = note(written, strict, record)? {
             writer.own = written.committed.revision;
             announce(exchanges, &mut head, &route, carrier, &written.committed);
@@ -228,13 +228,15 @@ impl Writer {
         }
     }
 
-    /// Checks and commits on a task of its own: the backend has acted, and a client that leaves does not undo that.
-    async fn write(&self, collected: Collected, part: Part) -> Result<Written, Refusal> {
-        self.spawn(collected, part).await.unwrap_or_else(cut_off)
+    /// Checks and commits: the backend has acted, and a client that leaves does not undo that.
+    async fn write(&self, collected: Collected) -> Result<Written, Refusal> {
+        let work = self.clone().carry_out(collected, Part::Head);
+        self.exchanges.drain.unbroken(telemetry::within(self.place.clone(), work)).await
     }
 
-    fn spawn(&self, collected: Collected, part: Part) -> JoinHandle<Result<Written, Refusal>> {
-        let work = self.clone().carry_out(collected, part);
+    /// The same on a task of its own, which does not wait for a client that takes nothing of the body.
+    fn spawn(&self, collected: Collected) -> JoinHandle<Result<Written, Refusal>> {
+        let work = self.clone().carry_out(collected, Part::Trailers);
         // Boxed, since a task that is begun is moved several times.
         self.exchanges.drain.spawn(Box::pin(telemetry::within(self.place.clone(), work)))
     }

@@ -105,7 +105,7 @@ impl Sessions {
                     let fields = fields.map_err(LoadError::UnknownKey)?;
                     self.tell_damage(handle, record, &fields);
                     let record = record.clone();
-                    let decoded = Arc::new(Decoded::new(entry, record, fields));
+                    let decoded = Arc::new(Decoded::new(entry, record, fields, vault.keyring));
                     self.decoded.insert(handle, decoded.clone());
                     return Ok(Session::new(handle, decoded, proven));
                 }

@@ -4,7 +4,7 @@ use crate::store::Growth;
 use crate::structured::Value;
 
 use super::schema::{FieldIndex, Schema};
-use super::state::{Held, Session};
+use super::state::Session;
 
 /// Changes whose types and permissions were checked, not yet compared with what others wrote.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +27,7 @@ impl Proposal {
     pub fn against(mut self, session: &Session, schema: &Schema) -> Self {
         let pinned = self.if_match.is_some();
         self.set.retain(|(index, value)| pinned || session.value(*index, schema) != Some(value));
-        self.unset.retain(|index| *session.held(*index) != Held::Absent);
+        self.unset.retain(|index| !session.held(*index).is_absent());
         self
     }
 

@@ -6,7 +6,7 @@ use crate::config::{self, Problems};
 use crate::structured::Value;
 
 use super::schema::{FieldIndex, Schema};
-use super::state::{Held, Session};
+use super::state::Session;
 
 /// The conditions of one route, all of which must hold.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Requirements {
     pub fn hold(&self, session: &Session, schema: &Schema) -> bool {
         self.0.iter().all(|(index, wanted)| match wanted {
             Wanted::Value(wanted) => session.value(*index, schema).is_some_and(|value| value.is_or_holds(wanted)),
-            Wanted::Absent => *session.held(*index) == Held::Absent && session.value(*index, schema).is_none(),
+            Wanted::Absent => session.held(*index).is_absent() && session.value(*index, schema).is_none(),
         })
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use crate::clock::Time;
 use crate::handle::{Birth, Handle, SecretHash, UserKey};
 use crate::headers::Lines;
+use crate::keyring::Keyring;
 use crate::route::RouteIndex;
 use crate::store::{Base, Entry, Record};
 use crate::structured::Value;
@@ -15,15 +16,41 @@ use super::schema::{FieldIndex, Schema};
 use super::vault::{self, Closed, Vault};
 
 /// What a field holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Held {
     /// Its default applies, if it has one.
     Absent,
-    Value(Arc<Value>),
-    /// A sensitive value that opens; its size in bytes as it would be sent.
-    Sealed(usize),
+    Value(Arc<Member<Value>>),
+    /// A sensitive value that opens, and is not kept.
+    Sealed(Arc<Member<()>>),
     /// What is stored does not fit the schema, or a sealed value does not open: kept, and never shown.
     Unreadable,
+}
+
+impl Held {
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+}
+
+/// A field with something in it: one and the same in all revisions in which it stood so.
+#[derive(Debug)]
+pub struct Member<T> {
+    pub value: T,
+    /// The bytes of `path=value` as it would be sent.
+    size: usize,
+    text: OnceLock<Box<str>>,
+}
+
+impl<T> Member<T> {
+    fn new(value: T, size: usize) -> Arc<Self> {
+        Arc::new(Self { value, size, text: OnceLock::new() })
+    }
+
+    /// How it stands in the context, which is made here if it was not shown yet.
+    pub fn text(&self, make: impl FnOnce() -> String) -> &str {
+        self.text.get_or_init(|| make().into())
+    }
 }
 
 /// Which secret the request came with.
@@ -58,6 +85,8 @@ pub struct Decoded {
     pub(super) entry: Arc<Entry>,
     pub(super) record: Arc<Record>,
     fields: Fields,
+    /// What its sealed values were opened with.
+    keyring: Arc<Keyring>,
     /// Whether its current secret has been shown since.
     was_proven: AtomicBool,
     shown: OnceLock<Shown>,
@@ -71,15 +100,21 @@ pub struct Shown {
 }
 
 impl Decoded {
-    pub(super) fn new(entry: Arc<Entry>, record: Arc<Record>, fields: Fields) -> Self {
-        Self { entry, record, fields, was_proven: AtomicBool::new(false), shown: OnceLock::new() }
+    pub(super) fn new(entry: Arc<Entry>, record: Arc<Record>, fields: Fields, keyring: Arc<Keyring>) -> Self {
+        Self { entry, record, fields, keyring, was_proven: AtomicBool::new(false), shown: OnceLock::new() }
     }
 
-    /// The value of a field, if the same is stored in another record. Not of a sealed one: its key may be gone since.
-    fn same(&self, index: FieldIndex, path: &str, other: &Record) -> Option<&Held> {
-        let is_stored = self.record.fields.get(path)?.json == other.fields.get(path)?.json;
+    /// What a field holds, if the same text is stored in another record of the same birth. A sealed one is opened anew
+    /// under another keyring: its key may be gone.
+    fn same(&self, index: FieldIndex, path: &str, json: &Arc<str>, keyring: &Arc<Keyring>) -> Option<&Held> {
+        let before = &self.record.fields.get(path)?.json;
         let held = self.fields.held(index);
-        (is_stored && matches!(held, Held::Value(_))).then_some(held)
+        let stands = match held {
+            Held::Value(_) => true,
+            Held::Sealed(_) => Arc::ptr_eq(&self.keyring, keyring),
+            Held::Absent | Held::Unreadable => false,
+        };
+        (stands && (Arc::ptr_eq(before, json) || before == json)).then_some(held)
     }
 }
 
@@ -93,7 +128,7 @@ pub struct Fields {
 
 impl Fields {
     /// Decodes a record by the schema. Sealed values are opened to see that they can be, and not kept. What stood the
-    /// same in the revision `before` is not decoded again.
+    /// same in the revision `before` is not made again.
     pub(super) fn decode(
         record: &Record,
         schema: &Schema,
@@ -104,16 +139,19 @@ impl Fields {
         let mut held = Vec::with_capacity(schema.len());
         let mut damaged = Vec::new();
         for (index, field) in schema.fields() {
-            let stood = before.and_then(|before| before.same(index, &field.path, record));
+            let Some(stored) = record.fields.get(&field.path) else {
+                held.push(Held::Absent);
+                continue;
+            };
+            let stood = before.and_then(|before| before.same(index, &field.path, &stored.json, &vault.keyring));
             if let Some(stood) = stood {
                 held.push(stood.clone());
                 continue;
             }
-            held.push(match record.fields.get(&field.path) {
-                None => Held::Absent,
-                Some(stored) if field.sensitive => match vault.open(&field.path, &stored.json) {
+            held.push(match stored {
+                stored if field.sensitive => match vault.open(&field.path, &stored.json) {
                     Ok(plain) => match field.read(&plain) {
-                        Some(value) => Held::Sealed(value.size(&field.path)),
+                        Some(value) => Held::Sealed(Member::new((), value.size(&field.path))),
                         None => unreadable(vault.session, &field.path, "does not fit its type"),
                     },
                     Err(Closed::UnknownKey(id)) => return Err(id),
@@ -122,11 +160,14 @@ impl Fields {
                         unreadable(vault.session, &field.path, "does not open under its key")
                     }
                 },
-                Some(stored) if vault::is_sealed(&stored.json) => {
+                stored if vault::is_sealed(&stored.json) => {
                     unreadable(vault.session, &field.path, "is sealed, and the field is not sensitive")
                 }
-                Some(stored) => match field.read(&stored.json) {
-                    Some(value) => Held::Value(value.into()),
+                stored => match field.read(&stored.json) {
+                    Some(value) => {
+                        let size = value.size(&field.path);
+                        Held::Value(Member::new(value, size))
+                    }
                     None => unreadable(vault.session, &field.path, "does not fit its type"),
                 },
             });
@@ -228,7 +269,7 @@ impl Session {
     /// The value that applies: the field's own or its default; none for a sensitive or unreadable one.
     pub fn value<'a>(&'a self, index: FieldIndex, schema: &'a Schema) -> Option<&'a Value> {
         match self.held(index) {
-            Held::Value(value) => Some(value),
+            Held::Value(member) => Some(&member.value),
             Held::Absent => schema.field(index)?.default.as_ref(),
             Held::Sealed(_) | Held::Unreadable => None,
         }
@@ -243,8 +284,8 @@ impl Session {
     pub fn size_of(&self, index: FieldIndex, path: &str) -> usize {
         match self.held(index) {
             Held::Absent => 0,
-            Held::Value(value) => value.size(path),
-            Held::Sealed(size) => *size,
+            Held::Value(member) => member.size,
+            Held::Sealed(member) => member.size,
             Held::Unreadable => self.record().fields.get(path).map_or(0, |stored| path.len() + 1 + stored.json.len()),
         }
     }

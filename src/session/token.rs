@@ -260,7 +260,7 @@ impl Sessions {
                 }
                 None => {
                     size = rest;
-                    if *session.held(index) != Held::Absent {
+                    if !session.held(index).is_absent() {
                         proposal.unset.push(index);
                     }
                 }
@@ -272,7 +272,7 @@ impl Sessions {
     /// Whether a field holds that value itself, in clear or sealed.
     fn holds(&self, session: &Session, index: FieldIndex, field: &Field, value: &Value) -> bool {
         match session.held(index) {
-            Held::Value(held) => **held == *value,
+            Held::Value(held) => held.value == *value,
             Held::Sealed(_) => {
                 let Some(stored) = session.record().fields.get(&field.path) else { return false };
                 let opened = self.vault(session.handle(), session.birth()).open(&field.path, &stored.json);

@@ -14,6 +14,9 @@ use crate::store::Draft;
 use super::delta::Delta;
 use super::vault::Plain;
 
+/// The room that a record has at first, in bytes; more is made where it is needed.
+const RECORD: usize = 1 << 10;
+
 /// What a commit is called in the trail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -179,9 +182,11 @@ impl Facts<'_> {
     }
 
     fn sealed(&self, body: Body<'_>) -> Option<String> {
-        let mut record = serde_json::to_string(&body).ok()?;
-        let mac = self.keyring.mac(record.as_bytes(), self.at).mac;
+        let mut record = Vec::with_capacity(RECORD);
+        serde_json::to_writer(&mut record, &body).ok()?;
+        let mac = self.keyring.mac(&record, self.at).mac;
         record.pop();
+        let mut record = String::from_utf8(record).ok()?;
         record.push_str(",\"mac\":\"");
         // Of base64url, with nothing that JSON would escape.
         record.push_str(&mac);

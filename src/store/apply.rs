@@ -36,6 +36,17 @@ pub fn apply(current: Option<&Entry>, commit: &Commit) -> Applied {
     decide(current, commit).unwrap_or_else(unchanged)
 }
 
+/// What a commit, which was applied elsewhere, has made of that record; none where the session does not go on with it.
+pub(super) fn follow(record: &Record, commit: &Commit) -> Option<Record> {
+    let record = match &commit.effect {
+        Effect::Change(asked) if asked.end.is_none() => changed(record, asked).ok()?,
+        Effect::Note { .. } => next(record),
+        Effect::Reseal { values, .. } => reseal(next(record), values).ok()?,
+        Effect::Change(_) | Effect::Create(_) | Effect::Replace(_) | Effect::Revoke { .. } => return None,
+    };
+    Some(asked_for(record, commit))
+}
+
 /// The audit records that a home is to append, in their order.
 pub(super) fn records(outcome: &Outcome) -> impl Iterator<Item = &str> {
     let (ended, record) = match outcome {
@@ -136,6 +147,11 @@ fn change(record: &Record, asked: &Change, commit: &Commit) -> Result<Applied, O
     if !has_effect(record, asked) {
         return Ok(noted(record, asked));
     }
+    Ok(recorded(changed(record, asked)?, asked.end, commit))
+}
+
+/// The session as the change has it, once all of its conditions hold.
+fn changed(record: &Record, asked: &Change) -> Result<Record, Outcome> {
     let size = size_after(record, asked)?;
     let mut record = next(record);
     note_claims(&mut record, asked);
@@ -149,7 +165,7 @@ fn change(record: &Record, asked: &Change, commit: &Commit) -> Result<Applied, O
         let previous = Some(PreviousSecret { hash: rotate.current, until: rotate.grace_until });
         record.proof = Proof::Secret { hash: rotate.next, previous };
     }
-    Ok(recorded(record, asked.end, commit))
+    Ok(record)
 }
 
 /// Whether it comes from a token that is not younger than one whose claims were applied.

@@ -1,9 +1,9 @@
 //! Sessions in Redis or Valkey, shared by every sidecar: one server, one that sentinels watch over, or a cluster.
 //!
-//! To each primary there are links: reads, on which the server tells of every change to what was read on it, and
-//! writes; and one for the feed of revocations, to where it is. A read costs no round trip while the reads of its
-//! primary and the feed are proven to be up to date. What a commit does is decided by a script on the server, by the
-//! same rules as in this process.
+//! To each primary there are links: reads and writes, on each of which the server tells of every change to what was read
+//! or committed on it; and one for the feed of revocations, to where it is. A read costs no round trip while the link
+//! that the session came by and the feed are proven to be up to date. What a commit does is decided by a script on the
+//! server, by the same rules as in this process, which tells from its answer what the session is now.
 
 mod ask;
 mod cache;
@@ -28,6 +28,7 @@ mod survey;
 mod tls;
 mod walk;
 mod write;
+mod written;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,6 +39,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use self::cache::Cache;
 use self::dial::{Dialer, NoLine};
@@ -55,6 +57,7 @@ use crate::clock::{Clock, Time};
 use crate::config::{self, CacheMode, StoreFailure};
 use crate::handle::{Birth, CommitId, Handle, UserKey};
 use crate::quota::Quota;
+use crate::unbroken::Unbroken;
 
 pub use self::dial::Unusable;
 
@@ -236,7 +239,7 @@ impl Store for Redis {
         let node = self.core.servers.find(|| Slot::tagged(handle)).ok()?;
         // Without the feed, a session whose user was revoked may look alive.
         let now = Instant::now();
-        self.core.cache.at_hand(handle, &node.reads, now).filter(|_| self.core.feed.is_proven(now))
+        self.core.cache.at_hand(handle, &node, now).filter(|_| self.core.feed.is_proven(now))
     }
 
     fn load(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
@@ -247,11 +250,10 @@ impl Store for Redis {
         let (id, unanswered) = (commit.id, &self.core.unanswered);
         let again = unanswered.get(&id).is_some();
         unanswered.insert(id, ());
-        // On a task of its own, so that a caller who leaves does not cut it off between its steps.
-        // Boxed, since a task that is begun is moved several times.
-        let task = tokio::spawn(Box::pin(self.core.clone().commit(commit, again)));
+        // A caller who leaves does not cut it off between its steps.
+        let work = Unbroken::new(self.core.clone().commit(commit, again), TaskTracker::new());
         Box::pin(async move {
-            let answer = task.await.unwrap_or(Err(StoreError::Closed));
+            let answer = work.await;
             if answer != Err(StoreError::Unknown) {
                 unanswered.remove(&id);
             }

@@ -8,6 +8,7 @@ mod fault;
 mod fleet;
 mod layout;
 mod limit;
+mod own;
 mod refusal;
 mod relay;
 mod replicas;

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::headers;
 use crate::respond::Refusal;
 use crate::telemetry::{Record, WriteBack};
-use crate::writeback::{Collected, Part};
+use crate::writeback::Collected;
 
 use super::{Writer, Written, cut_off, note};
 
@@ -65,7 +65,7 @@ impl TrailerWriting {
             self.writer.count(WriteBack::Ignored);
             State::Passing(trailers)
         } else {
-            State::Writing { trailers, task: self.writer.spawn(collected, Part::Trailers) }
+            State::Writing { trailers, task: self.writer.spawn(collected) }
         };
     }
 

@@ -15,6 +15,7 @@ use super::link::{Failure, Line, value};
 use super::node::Node;
 use super::script::Call;
 use super::slot::Slot;
+use super::written::Written;
 use crate::config::ServerAddress;
 use crate::store::StoreError;
 
@@ -28,7 +29,7 @@ const TOO_EARLY: Duration = Duration::from_millis(8);
 #[derive(Clone, Copy)]
 pub(super) enum Question<'a> {
     Command(&'a Cmd),
-    Script(&'a Call),
+    Script(&'a Call<'a>),
 }
 
 pub(super) struct Answer {
@@ -59,6 +60,8 @@ struct Errand<'a> {
     detours: u8,
     /// A server that is about to have the slot.
     via: Option<ServerAddress>,
+    /// What becomes of the cache, where it is a commit.
+    written: Option<&'a Arc<Written>>,
 }
 
 impl Core {
@@ -69,14 +72,20 @@ impl Core {
     }
 
     /// Calls a script that may be called twice, on the server that has that key, whether or not it knows the script.
-    pub(super) async fn call(&self, key: &str, call: &Call, deadline: Instant) -> Result<Answer, Failure> {
+    pub(super) async fn call(&self, key: &str, call: &Call<'_>, deadline: Instant) -> Result<Answer, Failure> {
         self.answer(Role::Writes, Slot::of(key), Question::Script(call), deadline).await
     }
 
-    /// The same for a call that may have been made before.
-    pub(super) async fn call_again(&self, key: &str, call: &Call, deadline: Instant) -> Result<Answer, Failure> {
-        let errand = Errand::new(Role::Writes, Slot::of(key), Question::Script(call), deadline);
-        self.run(Errand { was_lost: true, ..errand }).await
+    /// The same for a commit, which may have been asked before.
+    pub(super) async fn call_commit(
+        &self,
+        call: &Call<'_>,
+        written: &Arc<Written>,
+        again: bool,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let errand = Errand::new(Role::Writes, Slot::tagged(written.handle()), Question::Script(call), deadline);
+        self.run(Errand { was_lost: again, written: Some(written), ..errand }).await
     }
 
     /// Asks, follows where a server says that another has the answer, and where a line breaks, asks once more.
@@ -110,7 +119,10 @@ impl Core {
         let asked_at = Instant::now();
         let command = errand.command();
         let raw = match errand.via {
-            None => line.ask_raw(&command, errand.patience).await?,
+            None => {
+                let echo = errand.written.map(|written| written.echo(&line, asked_at));
+                line.ask_raw(&command, echo, errand.patience).await?
+            }
             Some(_) => {
                 let both = line.ask_all_raw(&[&redis::cmd("ASKING"), &command], errand.patience).await?;
                 both.into_iter().next_back().unwrap_or_default()
@@ -184,7 +196,20 @@ impl<'a> Errand<'a> {
             Question::Script(_) => now + deadline.saturating_duration_since(now) / 2,
         };
         let (by_text, was_lost, repeated, renewed) = (false, false, false, false);
-        Self { question, role, slot, deadline, patience, by_text, was_lost, repeated, renewed, detours: 0, via: None }
+        Self {
+            question,
+            role,
+            slot,
+            deadline,
+            patience,
+            by_text,
+            was_lost,
+            repeated,
+            renewed,
+            detours: 0,
+            via: None,
+            written: None,
+        }
     }
     fn command(&self) -> Cow<'_, Cmd> {
         match self.question {

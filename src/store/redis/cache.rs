@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::link::Link;
+use super::keep::Role;
+use super::node::Node;
 use crate::config::{CacheMode, StoreCache};
 use crate::handle::Handle;
 use crate::store::{Entry, StoreError};
@@ -16,10 +17,12 @@ const OLDEST: Duration = Duration::from_secs(30);
 /// How old it may get where the server does not tell of changes.
 const OLDEST_UNTOLD: Duration = Duration::from_secs(1);
 
-/// What was read, and what it was read on.
+/// What was read or committed, and on what.
 #[derive(Clone)]
 pub(super) struct Kept {
     pub entry: Arc<Entry>,
+    /// Which of its node's links it was.
+    pub role: Role,
     /// The number of the line: what is told on another says nothing of it.
     pub line: u64,
     /// Whether the server tells on that line when the entry changes.
@@ -30,7 +33,7 @@ pub(super) struct Kept {
 /// An entry is put only where nothing was heard of its key since it was asked for.
 ///
 /// A reader reserves the place before it asks; what the server tells takes the place away, and what the reader
-/// then brings is refused.
+/// then brings is refused. What a commit leaves is put before anything that the server tells after it is heard.
 pub(super) struct Cache {
     entries: quick_cache::sync::Cache<Handle, Kept>,
     mode: CacheMode,
@@ -42,8 +45,8 @@ impl Cache {
     }
 
     /// The entry that is kept, where it is certainly the server's.
-    pub fn at_hand(&self, handle: Handle, link: &Link, now: Instant) -> Option<Arc<Entry>> {
-        self.entries.get(&handle).filter(|kept| self.is_valid(kept, link, now)).map(|kept| kept.entry)
+    pub fn at_hand(&self, handle: Handle, node: &Node, now: Instant) -> Option<Arc<Entry>> {
+        self.entries.get(&handle).filter(|kept| self.is_valid(kept, node, now)).map(|kept| kept.entry)
     }
 
     /// The entry that is kept, else what `read` finds; of many that ask at once one reads.
@@ -52,7 +55,7 @@ impl Cache {
     pub async fn find<F>(
         &self,
         handle: Handle,
-        link: &Link,
+        node: &Node,
         read: impl Fn() -> F,
     ) -> Result<Option<Arc<Entry>>, StoreError>
     where
@@ -64,16 +67,16 @@ impl Cache {
         }
         if let Some(kept) = self.entries.get(&handle) {
             let now = Instant::now();
-            if self.is_valid(&kept, link, now) {
+            if self.is_valid(&kept, node, now) {
                 return Ok(Some(kept.entry));
             }
             // What is only unproven may be proven again, or have to do while the server is away.
-            if !self.is_current(&kept, link, now) {
+            if !self.is_current(&kept, node, now) {
                 self.entries.remove_if(&handle, |other| Arc::ptr_eq(&other.entry, &kept.entry));
             }
         }
         match self.entries.get_value_or_guard_async(&handle).await {
-            Ok(kept) if self.is_valid(&kept, link, Instant::now()) && self.holds(handle, &kept) => Ok(Some(kept.entry)),
+            Ok(kept) if self.is_valid(&kept, node, Instant::now()) && self.holds(handle, &kept) => Ok(Some(kept.entry)),
             // What this reader has waited for was overtaken.
             Ok(_) => read().await.map(entry),
             Err(place) => match read().await? {
@@ -86,26 +89,47 @@ impl Cache {
         }
     }
 
-    fn is_valid(&self, kept: &Kept, link: &Link, now: Instant) -> bool {
-        self.is_current(kept, link, now) && (!kept.told || link.is_proven(now))
+    fn is_valid(&self, kept: &Kept, node: &Node, now: Instant) -> bool {
+        self.is_current(kept, node, now) && (!kept.told || node.link(kept.role).is_proven(now))
     }
 
     /// Nothing better can be had while no line is open.
-    fn is_current(&self, kept: &Kept, link: &Link, now: Instant) -> bool {
+    fn is_current(&self, kept: &Kept, node: &Node, now: Instant) -> bool {
         let age = now.saturating_duration_since(kept.asked_at);
-        if kept.told { [0, kept.line].contains(&link.open_line()) && age < OLDEST } else { age < OLDEST_UNTOLD }
+        if kept.told {
+            [0, kept.line].contains(&node.link(kept.role).open_line()) && age < OLDEST
+        } else {
+            age < OLDEST_UNTOLD
+        }
     }
 
     /// What is at hand while the server is away, if it was right no longer ago than that.
-    pub fn stale(&self, handle: Handle, link: Option<&Link>, most: Duration) -> Option<Arc<Entry>> {
+    pub fn stale(&self, handle: Handle, node: Option<&Node>, most: Duration) -> Option<Arc<Entry>> {
         let kept = self.entries.get(&handle)?;
-        let proven = link.filter(|_| kept.told).and_then(|link| link.last_proven(kept.line));
+        let proven = node.filter(|_| kept.told).and_then(|node| node.link(kept.role).last_proven(kept.line));
         let right_at = proven.unwrap_or(kept.asked_at).max(kept.asked_at);
         (right_at.elapsed() <= most).then_some(kept.entry)
     }
 
     fn holds(&self, handle: Handle, kept: &Kept) -> bool {
         self.entries.peek(&handle).is_some_and(|other| Arc::ptr_eq(&other.entry, &kept.entry))
+    }
+
+    /// Whatever is kept, certain or not.
+    pub fn held(&self, handle: Handle) -> Option<Arc<Entry>> {
+        self.entries.peek(&handle).map(|kept| kept.entry)
+    }
+
+    /// Puts what a commit has left.
+    pub fn put(&self, handle: Handle, kept: Kept) {
+        self.entries.insert(handle, kept);
+    }
+
+    /// Forgets what the server says has changed; not what was had on another link, where it says so as well.
+    pub fn changed(&self, handle: Handle, role: Role) {
+        if self.entries.peek(&handle).is_none_or(|kept| kept.role == role) {
+            self.forget(handle);
+        }
     }
 
     pub fn forget(&self, handle: Handle) {

@@ -44,8 +44,8 @@ async fn permissions(line: &Line, core: &Core, tag: &str, deadline: Instant) -> 
     for words in plain.into_iter().chain(replicas) {
         missing(line.ask(&command(words), deadline).await, words.first().copied().unwrap_or_default())?;
     }
-    let call = core.scripts.probe.call(&[hash, stream, sorted, feed], &[]);
-    let refused = missing(line.ask(&call.command(true, false), deadline).await, "EVAL and EVALSHA")?;
+    let call = core.scripts.probe.call(&[hash, stream, sorted, feed], &[]).command(true, false);
+    let refused = missing(line.ask(&call, deadline).await, "EVAL and EVALSHA")?;
     match refused.and_then(|refused| redis::from_redis_value::<Vec<String>>(refused).ok()?.into_iter().next()) {
         Some(first) => Err(forbidden(&first)),
         None => Ok(()),

@@ -7,6 +7,7 @@
 -- Numbers are doubles here, exact for every time and count there will be; what is only kept stays text.
 local session, trail, past, draft = KEYS[1], KEYS[2], ARGV[2], ARGV[3]
 local c = cjson.decode(ARGV[1])
+for name, value in pairs(c.detail) do c[name] = value end
 
 local flat = redis.call('HGETALL', session)
 local h = {}
@@ -215,11 +216,15 @@ elseif writes_fields then
   redis.call('HDEL', session, '@size')
 end
 
-local times = redis.call('HMGET', session, '@last_active', '@idle', '@touch_interval', '@ends_at', '@birth')
-local dead_at = math.min(tonumber(times[1]) + tonumber(times[2]) + tonumber(times[3]), tonumber(times[4]))
+if begins then
+  for i = 1, #c.hash, 2 do h[c.hash[i]] = c.hash[i + 1] end
+end
+local dead_at = math.min(number('@last_active') + number('@idle') + number('@touch_interval'), number('@ends_at'))
 stands(session, dead_at - c.now)
 stands(trail, dead_at - c.now + c.retain)
 if c.effect == 'replace' then
-  return {'replaced', text(seq), text(was_revision), text(was_seq), was_birth, user, now_user, times[4]}
+  return {'replaced', text(seq), text(was_revision), text(was_seq), was_birth, user, now_user, h['@ends_at']}
 end
-return {'done', text(revision), text(seq), times[5], user, now_user, times[4]}
+-- Read last, so that the server tells the caller's connection of what others do to it from here on.
+local left = redis.call('HMGET', session, '@last_active', '@claims_at')
+return {'done', text(revision), text(seq), h['@birth'], user, now_user, h['@ends_at'], left[1], left[2] or ''}

@@ -162,7 +162,7 @@ impl Dialer {
         choice.arg(self.database);
         let steps = [Some(greeting), (self.database != 0).then_some(choice)];
         for step in steps.into_iter().flatten() {
-            let answer = timely(deadline, pipe.ask(&step, false), SILENT).await?;
+            let answer = timely(deadline, pipe.ask(&step, None), SILENT).await?;
             // What it says of why is mostly lost with the connection.
             let hung_up = |Broken| NoLine::Unreachable("it hung up at once, as where maxclients is reached".into());
             value(&answer.map_err(hung_up)?).map_err(refused)?;
@@ -205,6 +205,13 @@ fn tune(stream: &TcpStream) -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     Ok(())
+}
+
+/// How the server says that one key has changed.
+pub(super) fn invalidation(key: &str) -> Vec<u8> {
+    let mut length = itoa::Buffer::new();
+    let of = [b"*1\r\n$", length.format(key.len()).as_bytes(), b"\r\n", key.as_bytes(), b"\r\n"];
+    [INVALIDATED, &of.concat()].concat()
 }
 
 /// Runs on the connection's own task, before any later answer is given out.

@@ -55,9 +55,9 @@ impl Core {
         let text = serde_json::to_string(revocation).map_err(unwritable)?;
         let (until, now) = (revocation.until.0.to_string(), self.clock.now().0.to_string());
         let key = self.keys.feed();
-        let call = self.scripts.revoke.call(&[&key], &[&text, &until, &now]);
-        let answer = self.call(&key, &call, deadline).await?;
-        self.replicated(&answer.node, key, deadline).await;
+        let (keys, arguments) = ([&*key], [&*text, &until, &now]);
+        let answer = self.call(&key, &self.scripts.revoke.call(&keys, &arguments), deadline).await?;
+        self.replicated(&answer.node, key.clone(), deadline).await;
         Ok(())
     }
 

@@ -44,14 +44,11 @@ impl Role {
 impl Core {
     /// Dials a link of a node, tends each line until it breaks, and begins again, for ever.
     pub(super) async fn keep_node(self: Arc<Self>, role: Role, node: Arc<Node>) {
-        let ear = (role == Role::Reads && self.tracking).then(|| ear(&self));
+        let is_told = self.tracking && matches!(role, Role::Reads | Role::Writes);
+        let ear = is_told.then(|| ear(&self, role));
         let mut failures = 0;
         loop {
-            let link = match role {
-                Role::Reads => &node.reads,
-                Role::Writes | Role::Feed => &node.writes,
-                Role::Replicas => node.replicas.as_ref().map_or(&node.writes, |replicas| &replicas.link),
-            };
+            let link = node.link(role);
             let keeping = Keeping { role, link, server: &node.address };
             failures = match self.dialer.dial(&node.address, role.name(), self.next_number(), ear.clone()).await {
                 Ok(line) => {
@@ -123,7 +120,7 @@ impl Keeping<'_> {
         let (line, since) = (Arc::new(line), Instant::now());
         let (link, server) = (self.role.name(), self.server);
         tracing::info!(target: "cloakroom::store", link, %server, "connected");
-        if let Some(word) = line.untold.as_deref().filter(|_| failures == 0) {
+        if let Some(word) = line.untold.as_deref().filter(|_| failures == 0 && self.role == Role::Reads) {
             tracing::warn!(
                 target: "cloakroom::store", %server, word,
                 "the server refuses CLIENT TRACKING: sessions are read anew every second",
@@ -160,14 +157,16 @@ impl Keeping<'_> {
     }
 }
 
-/// Takes out of the cache what the server says has changed.
-fn ear(core: &Arc<Core>) -> Ear {
+/// Takes out of the cache what the server says on a link has changed.
+fn ear(core: &Arc<Core>, role: Role) -> Ear {
     let core = Arc::downgrade(core);
     Arc::new(move |told| {
         let Some(core) = core.upgrade() else { return };
         match told {
             Told::Changed(keys) => {
-                keys.iter().filter_map(|key| core.keys.handle_in(key)).for_each(|handle| core.cache.forget(handle));
+                keys.iter()
+                    .filter_map(|key| core.keys.handle_in(key))
+                    .for_each(|handle| core.cache.changed(handle, role));
             }
             Told::ChangedAll => core.cache.clear(),
             Told::News => {}

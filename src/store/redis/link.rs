@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::pipe::{Broken, Pipe};
+use super::pipe::{Broken, Echo, Pipe};
 use crate::config::ServerAddress;
 use crate::store::StoreError;
 
@@ -38,13 +38,13 @@ impl Line {
 
     /// Asks once. A line that does not answer by the deadline is broken off.
     pub async fn ask(&self, command: &Cmd, deadline: Instant) -> Result<Value, Failure> {
-        let answer = self.ask_raw(command, deadline).await?;
+        let answer = self.ask_raw(command, None, deadline).await?;
         self.judged(value(&answer))
     }
 
     /// The same, for an answer that is not read here.
-    pub async fn ask_raw(&self, command: &Cmd, deadline: Instant) -> Result<Bytes, Failure> {
-        let asked = timeout_at(deadline, self.pipe.ask(command, false)).await;
+    pub async fn ask_raw(&self, command: &Cmd, echo: Option<Echo>, deadline: Instant) -> Result<Bytes, Failure> {
+        let asked = timeout_at(deadline, self.pipe.ask(command, echo)).await;
         self.judged(match asked {
             Ok(Ok(answer)) => unless_refused(answer),
             Ok(Err(Broken)) | Err(_) => Err(Failure::Unanswered),
@@ -77,7 +77,7 @@ impl Line {
     pub async fn subscribe(&self, channel: &str, deadline: Instant) {
         let mut command = redis::cmd("SUBSCRIBE");
         command.arg(channel);
-        let _ = timeout_at(deadline, self.pipe.ask(&command, true)).await;
+        let _ = timeout_at(deadline, self.pipe.ask_by_push(&command)).await;
     }
 
     pub fn break_off(&self) {

@@ -9,7 +9,7 @@ use crate::config::ServerAddress;
 
 pub(super) struct Node {
     pub address: ServerAddress,
-    /// On which the server tells what changes among what was read.
+    /// On each of which the server tells what changes among what was read or committed on it.
     pub reads: Link,
     pub writes: Link,
     /// Who waits for copies of what was written, where anybody does.
@@ -25,6 +25,15 @@ impl Node {
     pub fn links(&self) -> impl Iterator<Item = (Role, &Link)> {
         let replicas = self.replicas.iter().map(|replicas| (Role::Replicas, &replicas.link));
         [(Role::Reads, &self.reads), (Role::Writes, &self.writes)].into_iter().chain(replicas)
+    }
+
+    /// The link for that; the writes' also for what has none of its own.
+    pub fn link(&self, role: Role) -> &Link {
+        match (role, &self.replicas) {
+            (Role::Reads, _) => &self.reads,
+            (Role::Replicas, Some(replicas)) => &replicas.link,
+            (Role::Writes | Role::Replicas | Role::Feed, _) => &self.writes,
+        }
     }
 
     pub fn is_open(&self) -> bool {

@@ -31,6 +31,16 @@ const READ_BYTES: usize = 16 << 10;
 /// What the server says unasked, as it came. Heard before any answer that comes after it is given out.
 pub(super) type Heed = Box<dyn Fn(&[u8]) + Send + Sync>;
 
+/// What a change of one's own comes back as: the server tells of it all the same, right after its answer.
+pub(super) struct Echo {
+    /// What it says, as it comes.
+    pub said: Vec<u8>,
+    pub answered: Answered,
+}
+
+/// Told the answer before anything that comes after it is heard; whether the echo has nothing to tell then.
+pub(super) type Answered = Box<dyn FnOnce(&[u8]) -> bool + Send>;
+
 /// Where questions go in. Its connection ends with it.
 pub(super) struct Pipe {
     shared: Arc<Shared>,
@@ -57,6 +67,7 @@ struct Waiting {
     answer: oneshot::Sender<Bytes>,
     /// The answer is said like what is said unasked, as that to `SUBSCRIBE` is.
     by_push: bool,
+    echo: Option<Echo>,
 }
 
 /// The connection has ended, or what came is no answer at all.
@@ -90,43 +101,54 @@ impl Pipe {
             written: 0,
             reading: BytesMut::new(),
             together: Together::default(),
+            echo: None,
             _ended: ended.drop_guard(),
         });
         Self { shared, _driver: driver }
     }
 
     /// Asks, and waits for the answer, as it came.
-    pub async fn ask(&self, command: &Cmd, by_push: bool) -> Result<Bytes, Broken> {
+    pub async fn ask(&self, command: &Cmd, echo: Option<Echo>) -> Result<Bytes, Broken> {
+        self.ask_one(command, false, echo).await
+    }
+
+    /// The same for a question whose answer is said like what is said unasked.
+    pub async fn ask_by_push(&self, command: &Cmd) -> Result<Bytes, Broken> {
+        self.ask_one(command, true, None).await
+    }
+
+    async fn ask_one(&self, command: &Cmd, by_push: bool, echo: Option<Echo>) -> Result<Bytes, Broken> {
         let _room = self.shared.room.acquire().await.map_err(|_| Broken)?;
-        let answer = self.put(&[command], by_push)?.pop().ok_or(Broken)?;
-        answer.await.map_err(|_| Broken)
+        let (answer, answered) = oneshot::channel();
+        self.put([(command, Waiting { answer, by_push, echo })])?;
+        answered.await.map_err(|_| Broken)
     }
 
     /// Asks all of these with nothing in between, and waits for every answer.
     pub async fn ask_all(&self, commands: &[&Cmd]) -> Result<Vec<Bytes>, Broken> {
         let _room = self.shared.room.acquire().await.map_err(|_| Broken)?;
+        let (answers, answered): (Vec<_>, Vec<_>) = commands.iter().map(|_| oneshot::channel()).unzip();
+        let waiting = answers.into_iter().map(|answer| Waiting { answer, by_push: false, echo: None });
+        self.put(commands.iter().copied().zip(waiting))?;
         let mut answers = Vec::with_capacity(commands.len());
-        for answer in self.put(commands, false)? {
+        for answer in answered {
             answers.push(answer.await.map_err(|_| Broken)?);
         }
         Ok(answers)
     }
 
-    fn put(&self, commands: &[&Cmd], by_push: bool) -> Result<Vec<oneshot::Receiver<Bytes>>, Broken> {
+    fn put<'a>(&self, questions: impl IntoIterator<Item = (&'a Cmd, Waiting)>) -> Result<(), Broken> {
         let mut state = self.shared.lock();
         if state.over {
             return Err(Broken);
         }
-        let answers = commands.iter().map(|command| {
-            let (answer, answered) = oneshot::channel();
+        for (command, waiting) in questions {
             command.write_packed_command(&mut state.out);
-            state.waiting.push_back(Waiting { answer, by_push });
-            answered
-        });
-        let answers = answers.collect();
+            state.waiting.push_back(waiting);
+        }
         drop(state);
         self.shared.driver.wake();
-        Ok(answers)
+        Ok(())
     }
 }
 
@@ -140,6 +162,8 @@ struct Driver {
     written: usize,
     reading: BytesMut,
     together: Together,
+    /// What has nothing to tell, should it be what comes next of its kind.
+    echo: Option<Vec<u8>>,
     _ended: DropGuard,
 }
 
@@ -214,17 +238,27 @@ impl Driver {
         }
     }
 
-    fn give_out(&self, answer: Bytes) -> io::Result<()> {
+    fn give_out(&mut self, answer: Bytes) -> io::Result<()> {
         let is_push = answer.first() == Some(&b'>');
         if is_push {
+            if self.echo.take_if(|echo| *echo == *answer).is_some() {
+                return Ok(());
+            }
             (self.heed)(&answer);
         }
         let mut state = self.shared.lock();
         if is_push && !state.waiting.front().is_some_and(|next| next.by_push) {
+            // What is said before its answer, as old servers do, is not said again: what comes then is another's.
+            if let Some(echo) = state.waiting.front_mut().and_then(|next| next.echo.as_mut())
+                && *echo.said == *answer
+            {
+                echo.said.clear();
+            }
             return Ok(());
         }
         let next = state.waiting.pop_front().ok_or(io::ErrorKind::InvalidData)?;
         drop(state);
+        self.echo = next.echo.and_then(|echo| (echo.answered)(&answer).then_some(echo.said));
         // Whoever asked may have left.
         let _ = next.answer.send(answer);
         Ok(())
@@ -263,9 +297,56 @@ mod tests {
             far.write_all(b"w\r\n+PO").await.unwrap();
             far.write_all(b"NG\r\n").await.unwrap();
         };
-        let (got, pong, ()) = tokio::join!(pipe.ask(&get, false), pipe.ask(&ping, false), server);
+        let (got, pong, ()) = tokio::join!(pipe.ask(&get, None), pipe.ask(&ping, None), server);
         assert_eq!((&*got.unwrap(), &*pong.unwrap()), (&b"$2\r\nvw\r\n"[..], &b"+PONG\r\n"[..]));
         assert!(said.try_recv().unwrap().starts_with(b">2\r\n+invalidate"));
+    }
+
+    /// What is heard where a question whose change comes back as `said` is answered by all of that.
+    async fn heard_of_echo(keeps: bool, answers: &[&str]) -> Vec<String> {
+        let (pipe, mut far, said, _) = open();
+        let (set, ping) = (redis::cmd("SET").arg("k").to_owned(), redis::cmd("PING"));
+        let (told, answered) = mpsc::channel();
+        let heed = Box::new(move |answer: &[u8]| {
+            told.send(answer.to_vec()).unwrap();
+            keeps
+        });
+        let echo = Echo { said: OWN.into(), answered: heed };
+        let server = async {
+            asked(&mut far, "*2\r\n$3\r\nSET\r\n$1\r\nk\r\n*1\r\n$4\r\nPING\r\n").await;
+            far.write_all(answers.concat().as_bytes()).await.unwrap();
+        };
+        let (set, pong, ()) = tokio::join!(pipe.ask(&set, Some(echo)), pipe.ask(&ping, None), server);
+        assert_eq!((&*set.unwrap(), &*pong.unwrap()), (DONE.as_bytes(), PONG.as_bytes()));
+        assert_eq!(answered.recv().unwrap(), DONE.as_bytes());
+        said.try_iter().map(|said| String::from_utf8(said).unwrap()).collect()
+    }
+
+    const OWN: &str = ">2\r\n+invalidate\r\n*1\r\n+k\r\n";
+    const OTHER: &str = ">2\r\n+invalidate\r\n*1\r\n+other\r\n";
+    const DONE: &str = "+OK\r\n";
+    const PONG: &str = "+PONG\r\n";
+
+    #[tokio::test]
+    async fn own_change_is_told_from_anothers_by_its_place() {
+        for (answers, heard) in [
+            (&[DONE, OWN, PONG][..], &[][..]),
+            // The trail of the same session comes before it.
+            (&[DONE, OTHER, OWN, PONG], &[OTHER]),
+            // One more is another's.
+            (&[DONE, OWN, OWN, PONG], &[OWN]),
+            // An old server says it before it answers.
+            (&[OWN, DONE, OWN, PONG], &[OWN, OWN]),
+            // What comes after the next answer is not of this one.
+            (&[DONE, PONG, OWN], &[OWN]),
+        ] {
+            assert_eq!(heard_of_echo(true, answers).await, heard, "{answers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn own_change_is_heard_where_nothing_is_kept_of_it() {
+        assert_eq!(heard_of_echo(false, &[DONE, OWN, PONG]).await, [OWN]);
     }
 
     #[tokio::test]
@@ -273,7 +354,7 @@ mod tests {
         let (pipe, mut far, _said, _) = open();
         let subscribe = redis::cmd("SUBSCRIBE").arg("c").to_owned();
         for answer in ["-NOPERM no\r\n", ">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n"] {
-            let (answered, ()) = tokio::join!(pipe.ask(&subscribe, true), async {
+            let (answered, ()) = tokio::join!(pipe.ask_by_push(&subscribe), async {
                 asked(&mut far, "*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n").await;
                 far.write_all(answer.as_bytes()).await.unwrap();
             });
@@ -286,14 +367,14 @@ mod tests {
         for last in ["", "+OK\r\n+too much\r\n", "HTTP/1.1 400 Bad Request\r\n"] {
             let (pipe, mut far, _said, ended) = open();
             let ping = redis::cmd("PING");
-            let (answer, ()) = tokio::join!(pipe.ask(&ping, false), async {
+            let (answer, ()) = tokio::join!(pipe.ask(&ping, None), async {
                 asked(&mut far, "*1\r\n$4\r\nPING\r\n").await;
                 far.write_all(last.as_bytes()).await.unwrap();
                 drop(far);
             });
             assert_eq!(answer.is_ok(), last.starts_with('+'), "{last}");
             ended.cancelled().await;
-            assert_eq!(pipe.ask(&ping, false).await, Err(Broken));
+            assert_eq!(pipe.ask(&ping, None).await, Err(Broken));
             assert_eq!(pipe.ask_all(&[&ping, &ping]).await, Err(Broken));
         }
     }

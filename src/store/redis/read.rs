@@ -41,14 +41,14 @@ impl Core {
 
     /// What has to do while the server is away: the one exception to every proof.
     fn stale(&self, handle: Handle, node: Option<&Node>) -> Option<Arc<Entry>> {
-        self.cache.stale(handle, node.map(|node| &node.reads), self.stale_for?)
+        self.cache.stale(handle, node, self.stale_for?)
     }
 
     async fn current(&self, handle: Handle, node: &Node) -> Result<Option<Arc<Entry>>, StoreError> {
         let deadline = self.deadline();
         // Without the feed, a session whose user was revoked may look alive.
         self.feed.proven(deadline).await?;
-        let found = self.cache.find(handle, &node.reads, || self.read(handle, deadline));
+        let found = self.cache.find(handle, node, || self.read(handle, deadline));
         timeout_at(deadline, found).await.unwrap_or(Err(StoreError::Timeout))
     }
 
@@ -60,7 +60,8 @@ impl Core {
         let answer = answer.map_err(|failure| self.of_session(handle, failure))?;
         let told = self.tracking && answer.line.untold.is_none() && !answer.in_passing;
         let entry = self.decoded(handle, answer.raw)?;
-        Ok(entry.map(|entry| Kept { entry, line: answer.line.number, told, asked_at: answer.asked_at }))
+        let (role, line, asked_at) = (Role::Reads, answer.line.number, answer.asked_at);
+        Ok(entry.map(|entry| Kept { entry, role, line, told, asked_at }))
     }
 
     pub(super) async fn trail(&self, handle: Handle, before: Option<u64>, limit: usize) -> Result<Trail, StoreError> {

@@ -18,37 +18,42 @@ const LOOK_BACK: usize = 4096;
 /// What a script is told last where it may have been called before with the same arguments.
 const AGAIN: &str = "again";
 
+/// The bytes of a command's short words: its name, the number of keys, `again`.
+const SHORT: usize = 32;
+/// The room that a commit has at first; more is made where it is needed.
+const ASKED: usize = 1 << 10;
+
 /// A script, called by its digest.
 pub(super) struct Script {
     text: &'static str,
-    digest: Arc<str>,
+    digest: String,
 }
 
 impl Script {
     fn new(text: &'static str) -> Self {
-        Self { text, digest: redis::Script::new(text).get_hash().into() }
+        Self { text, digest: redis::Script::new(text).get_hash().to_owned() }
     }
 
-    pub fn call(&self, keys: &[&str], arguments: &[&str]) -> Call {
-        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        Call { text: self.text, digest: self.digest.clone(), keys: owned(keys), arguments: owned(arguments) }
+    pub fn call<'a>(&'a self, keys: &'a [&'a str], arguments: &'a [&'a str]) -> Call<'a> {
+        Call { script: self, keys, arguments }
     }
 }
 
 /// A call of a script; by its text where the server does not know it, which has it know it from then on.
-pub(super) struct Call {
-    text: &'static str,
-    digest: Arc<str>,
-    keys: Vec<String>,
-    arguments: Vec<String>,
+pub(super) struct Call<'a> {
+    script: &'a Script,
+    keys: &'a [&'a str],
+    arguments: &'a [&'a str],
 }
 
-impl Call {
+impl Call<'_> {
     /// The call as it is sent. A script that is asked again, since its answer was lost, is told so.
     pub fn command(&self, by_text: bool, again: bool) -> Cmd {
-        let (name, script) = if by_text { ("EVAL", self.text) } else { ("EVALSHA", &*self.digest) };
-        let mut command = redis::cmd(name);
-        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        let (name, script) = if by_text { ("EVAL", self.script.text) } else { ("EVALSHA", &*self.script.digest) };
+        let words = || self.keys.iter().chain(self.arguments);
+        let bytes: usize = words().map(|word| word.len()).sum();
+        let mut command = Cmd::with_capacity(4 + words().count(), bytes + script.len() + SHORT);
+        command.arg(name).arg(script).arg(self.keys.len()).arg(self.keys).arg(self.arguments);
         if again {
             command.arg(AGAIN);
         }
@@ -95,7 +100,6 @@ struct Asked<'a> {
     birth: Option<Birth>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stands_until: Option<String>,
-    #[serde(flatten)]
     detail: Detail<'a>,
 }
 
@@ -165,7 +169,9 @@ pub(super) fn asked(commit: &Commit, bounds: TrailBounds) -> Option<String> {
         stands_until: stands_until.map(|time| time.0.to_string()),
         detail,
     };
-    serde_json::to_string(&asked).ok()
+    let mut text = Vec::with_capacity(ASKED);
+    serde_json::to_writer(&mut text, &asked).ok()?;
+    String::from_utf8(text).ok()
 }
 
 fn parts(effect: &Effect) -> (&'static str, Option<Birth>, Option<Time>, Detail<'_>) {

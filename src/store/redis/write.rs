@@ -7,6 +7,7 @@ use redis::Value;
 use tokio::time::{Instant, interval};
 
 use super::link::{Failure, value};
+use super::written::Written;
 use super::{Core, frame, script};
 use crate::clock::Time;
 use crate::handle::{Birth, Handle, UserKey};
@@ -23,18 +24,17 @@ const PAY: Duration = Duration::from_millis(400);
 
 impl Core {
     pub(super) async fn commit(self: Arc<Self>, commit: Commit, again: bool) -> Result<Outcome, StoreError> {
-        let (handle, deadline) = (commit.handle, self.deadline());
+        let (handle, deadline, commit) = (commit.handle, self.deadline(), Arc::new(commit));
         let unwritable = || StoreError::Unavailable("a commit could not be written as JSON".into());
         let asked = script::asked(&commit, self.bounds).ok_or_else(unwritable)?;
         let keys = [self.keys.session(handle), self.keys.trail(handle)];
-        let call =
-            self.scripts.commit.call(&[&keys[0], &keys[1]], &[&asked, &self.keys.past(handle), &commit.record.0]);
-        let answer = match again {
-            false => self.call(&keys[0], &call, deadline).await,
-            true => self.call_again(&keys[0], &call, deadline).await,
-        };
-        // What is kept is older than the answer. Where that is lost, the server tells the reads' line of the change.
-        if answer.is_ok() {
+        let past = self.keys.past(handle);
+        let (named, arguments) = ([&*keys[0], &keys[1]], [&*asked, &past, &commit.record.0]);
+        let call = self.scripts.commit.call(&named, &arguments);
+        let written = Written::new(&self, &commit, &keys[0]);
+        let answer = self.call_commit(&call, &written, again, deadline).await;
+        // Nobody has put there what it left.
+        if answer.as_ref().is_ok_and(|answer| answer.in_passing) {
             self.cache.forget(handle);
         }
         self.touched.remove(&handle);
@@ -60,7 +60,7 @@ impl Core {
         deadline: Instant,
     ) -> Result<Outcome, StoreError> {
         match *words {
-            [done @ ("done" | "again"), revision, seq, birth, was, is, ends_at] => {
+            [done @ ("done" | "again"), revision, seq, birth, was, is, ends_at, ..] => {
                 let (revision, seq) = (number(revision)?, number(seq)?);
                 self.follow_up(commit, (birth, was, is, ends_at), deadline).await?;
                 let record = (done == "done" || was_lost).then(|| commit.record.complete(seq, revision));
@@ -151,8 +151,8 @@ impl Core {
         if let Some(user) = UserKey::parse(is) {
             let now = commit.now.0.to_string();
             let key = self.keys.user(user);
-            let call = self.scripts.list.call(&[&key], &[&handle, ends_at, &now]);
-            self.call(&key, &call, deadline).await?;
+            let (keys, arguments) = ([&*key], [&*handle, ends_at, &now]);
+            self.call(&key, &self.scripts.list.call(&keys, &arguments), deadline).await?;
         }
         Ok(())
     }
@@ -166,7 +166,8 @@ impl Core {
         let keys = [self.keys.session(handle), self.keys.trail(handle)];
         let (birth, now) = (birth.to_string(), now.0.to_string());
         let retain = self.bounds.retain.as_millis().to_string();
-        let call = self.scripts.touch.call(&[&keys[0], &keys[1]], &[&birth, &now, &retain]);
+        let (named, arguments) = ([&*keys[0], &keys[1]], [&*birth, &now, &retain]);
+        let call = self.scripts.touch.call(&named, &arguments);
         let answer = self.call(&keys[0], &call, self.deadline()).await.and_then(|answer| value(&answer.raw));
         if !matches!(answer, Ok(Value::Int(1))) {
             self.touched.remove(&handle);

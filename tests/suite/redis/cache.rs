@@ -9,12 +9,12 @@ use super::*;
 use crate::redis_server::Raw;
 use crate::store::fixture::*;
 
-async fn load(home: &Home, session: &Session<'_>) -> Arc<Entry> {
+pub(super) async fn load(home: &Home, session: &Session<'_>) -> Arc<Entry> {
     home.store.load(session.handle).await.unwrap().unwrap()
 }
 
 /// Ends every connection of that name, as an operator would.
-fn cut(raw: &mut Raw, name: &str) {
+pub(super) fn cut(raw: &mut Raw, name: &str) {
     let clients: String = raw.say("CLIENT LIST");
     for client in clients.lines().filter(|client| client.contains(&format!(" name=cloakroom-{name} "))) {
         let id = client.split_whitespace().next().unwrap().trim_start_matches("id=");
