@@ -1,5 +1,6 @@
 //! A session as it was read: its fields by the schema, and what it was read at.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -34,17 +35,25 @@ impl Held {
 }
 
 /// A field with something in it: one and the same in all revisions in which it stood so.
-#[derive(Debug)]
 pub struct Member<T> {
     pub value: T,
+    /// What is stored of it.
+    json: Arc<str>,
     /// The bytes of `path=value` as it would be sent.
     size: usize,
     text: OnceLock<Box<str>>,
 }
 
+/// Its size alone: what is in it is nobody's to read in a log.
+impl<T> fmt::Debug for Member<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member").field("size", &self.size).finish_non_exhaustive()
+    }
+}
+
 impl<T> Member<T> {
-    fn new(value: T, size: usize) -> Arc<Self> {
-        Arc::new(Self { value, size, text: OnceLock::new() })
+    fn new(value: T, json: &Arc<str>, size: usize) -> Arc<Self> {
+        Arc::new(Self { value, json: json.clone(), size, text: OnceLock::new() })
     }
 
     /// How it stands in the context, which is made here if it was not shown yet.
@@ -104,17 +113,16 @@ impl Decoded {
         Self { entry, record, fields, keyring, was_proven: AtomicBool::new(false), shown: OnceLock::new() }
     }
 
-    /// What a field holds, if the same text is stored in another record of the same birth. A sealed one is opened anew
-    /// under another keyring: its key may be gone.
-    fn same(&self, index: FieldIndex, path: &str, json: &Arc<str>, keyring: &Arc<Keyring>) -> Option<&Held> {
-        let before = &self.record.fields.get(path)?.json;
+    /// What a field holds, if that text is stored in it. A sealed one is opened anew under another keyring: its key may
+    /// be gone.
+    fn same(&self, index: FieldIndex, json: &Arc<str>, keyring: &Arc<Keyring>) -> Option<&Held> {
         let held = self.fields.held(index);
-        let stands = match held {
-            Held::Value(_) => true,
-            Held::Sealed(_) => Arc::ptr_eq(&self.keyring, keyring),
-            Held::Absent | Held::Unreadable => false,
+        let before = match held {
+            Held::Value(member) => &member.json,
+            Held::Sealed(member) if Arc::ptr_eq(&self.keyring, keyring) => &member.json,
+            Held::Sealed(_) | Held::Absent | Held::Unreadable => return None,
         };
-        (stands && (Arc::ptr_eq(before, json) || before == json)).then_some(held)
+        (Arc::ptr_eq(before, json) || before == json).then_some(held)
     }
 }
 
@@ -143,7 +151,7 @@ impl Fields {
                 held.push(Held::Absent);
                 continue;
             };
-            let stood = before.and_then(|before| before.same(index, &field.path, &stored.json, &vault.keyring));
+            let stood = before.and_then(|before| before.same(index, &stored.json, &vault.keyring));
             if let Some(stood) = stood {
                 held.push(stood.clone());
                 continue;
@@ -151,7 +159,7 @@ impl Fields {
             held.push(match stored {
                 stored if field.sensitive => match vault.open(&field.path, &stored.json) {
                     Ok(plain) => match field.read(&plain) {
-                        Some(value) => Held::Sealed(Member::new((), value.size(&field.path))),
+                        Some(value) => Held::Sealed(Member::new((), &stored.json, value.size(&field.path))),
                         None => unreadable(vault.session, &field.path, "does not fit its type"),
                     },
                     Err(Closed::UnknownKey(id)) => return Err(id),
@@ -166,7 +174,7 @@ impl Fields {
                 stored => match field.read(&stored.json) {
                     Some(value) => {
                         let size = value.size(&field.path);
-                        Held::Value(Member::new(value, size))
+                        Held::Value(Member::new(value, &stored.json, size))
                     }
                     None => unreadable(vault.session, &field.path, "does not fit its type"),
                 },
