@@ -1,6 +1,7 @@
 //! The names that things go by: session ids and handles, births, commit ids, field handles.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::OnceLock;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -29,6 +30,28 @@ pub(crate) fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     buffer.get(..written)?.try_into().ok()
 }
 
+/// A name as it is written, without an allocation.
+pub struct Text<const N: usize>([u8; N]);
+
+impl<const N: usize> Deref for Text<N> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// 64 bits in hexadecimal.
+pub fn hex(mut bits: u64) -> Text<16> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 16];
+    for digit in text.iter_mut().rev() {
+        *digit = DIGITS.get(bits as usize & 15).copied().unwrap_or(b'0');
+        bits >>= 4;
+    }
+    Text(text)
+}
+
 /// 128 bits under a prefix: base64url without padding, one spelling for each value.
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $prefix:literal) => {
@@ -44,19 +67,19 @@ macro_rules! name {
 
         impl $type {
             /// As it is written.
-            pub fn text(&self) -> [u8; $prefix.len() + 22] {
+            pub fn text(&self) -> Text<{ $prefix.len() + 22 }> {
                 let mut text = [0u8; $prefix.len() + 22];
                 let (prefix, name) = text.split_at_mut($prefix.len());
                 prefix.copy_from_slice($prefix.as_bytes());
                 // 16 bytes make 22 characters: there is room for them.
                 let _ = URL_SAFE_NO_PAD.encode_slice(self.0, name);
-                text
+                Text(text)
             }
         }
 
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(std::str::from_utf8(&self.text()).map_err(|_| fmt::Error)?)
+                f.write_str(&self.text())
             }
         }
 
@@ -68,8 +91,7 @@ macro_rules! name {
 
         impl Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                let text = self.text();
-                s.serialize_str(std::str::from_utf8(&text).map_err(serde::ser::Error::custom)?)
+                s.serialize_str(&self.text())
             }
         }
 
@@ -195,6 +217,11 @@ impl SecretHash {
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// As it is written.
+    pub fn text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
 }
 
 /// Compares in constant time.
@@ -214,7 +241,7 @@ impl fmt::Debug for SecretHash {
 
 impl Serialize for SecretHash {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&URL_SAFE_NO_PAD.encode(self.0))
+        s.serialize_str(&self.text())
     }
 }
 

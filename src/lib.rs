@@ -31,6 +31,7 @@ pub mod store;
 // The ground floor: imported by all, imports nothing above.
 pub mod config;
 pub mod keyring;
+pub mod json;
 pub mod structured;
 pub mod headers;
 pub mod handle;

@@ -149,21 +149,27 @@ impl Collected {
     /// Takes everything under the prefix out of a response's head or trailers.
     pub fn take(headers: &mut HeaderMap, names: &Names, reserved: &Reserved) -> Self {
         let ours: Vec<HeaderName> = headers.keys().filter(|name| reserved.is_ours(name)).cloned().collect();
-        if ours.is_empty() {
-            return Self::default();
-        }
-        let collected = Self {
-            set: lines(headers, &names.set),
-            unset: lines(headers, &names.unset),
-            if_match: lines(headers, &names.if_match),
-            start: lines(headers, &names.start),
-            rotate: lines(headers, &names.rotate),
-            end: lines(headers, &names.end),
-        };
+        let mut collected = Self::default();
         for name in ours {
+            if let Some(place) = collected.place(&name, names) {
+                *place = Some(lines(headers, &name));
+            }
             headers.remove(name);
         }
         collected
+    }
+
+    /// Where what stands under a name belongs; nowhere, if it means nothing in a response.
+    fn place(&mut self, name: &HeaderName, names: &Names) -> Option<&mut Option<Vec<u8>>> {
+        let places = [
+            (&names.set, &mut self.set),
+            (&names.unset, &mut self.unset),
+            (&names.if_match, &mut self.if_match),
+            (&names.start, &mut self.start),
+            (&names.rotate, &mut self.rotate),
+            (&names.end, &mut self.end),
+        ];
+        places.into_iter().find_map(|(known, place)| (name == known).then_some(place))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -181,9 +187,9 @@ impl Collected {
 }
 
 /// All lines of a header, combined as structured fields are.
-fn lines(headers: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
+fn lines(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
     let lines: Vec<&[u8]> = headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
-    (!lines.is_empty()).then(|| lines.join(&b", "[..]))
+    lines.join(&b", "[..])
 }
 
 /// Checks what was collected: all of it holds, or none of it counts.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
+use crate::handle::hex;
 use crate::headers::{self, TRACEPARENT, TRACESTATE};
 use crate::telemetry::{Parent, Spans, Tracer};
 
@@ -109,13 +110,8 @@ fn text(ascii: &[u8]) -> Arc<str> {
 
 /// Random digits of a generator that is not for keys, at a fraction of the cost.
 fn fill_with_digits(digits: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for sixteen in digits.chunks_mut(16) {
-        let mut random = fastrand::u64(..);
-        for digit in sixteen {
-            *digit = DIGITS.get(random as usize & 15).copied().unwrap_or(b'0');
-            random >>= 4;
-        }
+        sixteen.iter_mut().zip(hex(fastrand::u64(..)).bytes()).for_each(|(digit, random)| *digit = random);
     }
 }
 

@@ -7,7 +7,7 @@ use aws_lc_rs::hmac;
 use super::KeyringError;
 use super::derive::{self, hmac_key};
 use super::file::KeyBytes;
-use crate::handle::{Birth, FieldHandle, Handle, TokenKey, UserKey};
+use crate::handle::{Birth, FieldHandle, Handle, TokenKey, UserKey, hex};
 
 pub(super) struct NameKeys {
     handle: hmac::Key,
@@ -55,7 +55,7 @@ impl NameKeys {
     pub(super) fn fingerprint(&self, session: Handle, path: &str, value: &[u8]) -> String {
         let message = Message::under(&self.fingerprint).shown(session).part(path.as_bytes());
         let bits: [u8; 8] = message.last(value);
-        format!("fp:{:016x}", u64::from_be_bytes(bits))
+        ["fp:", &hex(u64::from_be_bytes(bits))].concat()
     }
 }
 

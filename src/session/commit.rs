@@ -204,8 +204,6 @@ impl Sessions {
 
     /// Tells the sinks of a write-back, or of a resolution, that was refused.
     pub fn audit_attempt(&self, session: &Session, action: Action, outcome: &'static str, actor: &Actor) {
-        if let Some(record) = self.facts(session.handle(), session.revision(), action, actor).attempt(outcome) {
-            self.audit.attempted(&record);
-        }
+        self.audit.attempted(&self.facts(session.handle(), session.revision(), action, actor).attempt(outcome));
     }
 }

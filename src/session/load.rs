@@ -125,10 +125,7 @@ impl Sessions {
         }
         self.metrics.values_damaged.inc_by(fields.damaged.len() as u64);
         let actor = Actor { user: record.user, ..Actor::new(ActorKind::Cloakroom) };
-        let found = self.facts(handle, record.revision, Action::Load, &actor).damaged(&fields.damaged);
-        if let Some(found) = found {
-            self.audit.attempted(&found);
-        }
+        self.audit.attempted(&self.facts(handle, record.revision, Action::Load, &actor).damaged(&fields.damaged));
     }
 
     /// Commits a migration; losing the race to another is fine, the session is read again either way.

@@ -1,6 +1,6 @@
 //! The schema, compiled: which fields a session may have, and what may stand in them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::{self, FieldType, Problems};
@@ -29,7 +29,7 @@ impl FieldIndex {
 pub struct Schema {
     pub version: u32,
     fields: Vec<Field>,
-    by_path: HashMap<Arc<str>, FieldIndex>,
+    by_path: BTreeMap<Arc<str>, FieldIndex>,
     pub(super) migrations: Vec<Migration>,
     user: Option<FieldIndex>,
     /// All fields of a session, in bytes as they would be sent.
@@ -166,6 +166,11 @@ impl Schema {
     /// The field at an index that this schema gave out.
     pub fn field(&self, index: FieldIndex) -> Option<&Field> {
         self.fields.get(index.position())
+    }
+
+    /// Its fields in the order of their paths.
+    pub fn by_path(&self) -> impl Iterator<Item = (FieldIndex, &Field)> {
+        self.by_path.values().filter_map(|index| Some((*index, self.field(*index)?)))
     }
 
     pub fn find(&self, path: &str) -> Option<(FieldIndex, &Field)> {

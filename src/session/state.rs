@@ -144,19 +144,19 @@ impl Fields {
         before: Option<&Decoded>,
     ) -> Result<Self, String> {
         let before = before.filter(|before| before.record.birth == record.birth);
-        let mut held = Vec::with_capacity(schema.len());
-        let mut damaged = Vec::new();
-        for (index, field) in schema.fields() {
-            let Some(stored) = record.fields.get(&field.path) else {
-                held.push(Held::Absent);
-                continue;
-            };
+        let (mut held, mut damaged) = (vec![Held::Absent; schema.len()], Vec::new());
+        // Both in the same order, so that nothing is looked for.
+        let mut all = record.fields.iter().peekable();
+        for (index, field) in schema.by_path() {
+            while all.next_if(|(path, _)| **path < field.path).is_some() {}
+            let Some((_, stored)) = all.next_if(|(path, _)| **path == field.path) else { continue };
+            let Some(place) = held.get_mut(index.position()) else { continue };
             let stood = before.and_then(|before| before.same(index, &stored.json, &vault.keyring));
             if let Some(stood) = stood {
-                held.push(stood.clone());
+                *place = stood.clone();
                 continue;
             }
-            held.push(match stored {
+            *place = match stored {
                 stored if field.sensitive => match vault.open(&field.path, &stored.json) {
                     Ok(plain) => match field.read(&plain) {
                         Some(value) => Held::Sealed(Member::new((), &stored.json, value.size(&field.path))),
@@ -178,7 +178,7 @@ impl Fields {
                     }
                     None => unreadable(vault.session, &field.path, "does not fit its type"),
                 },
-            });
+            };
         }
         Ok(Self { held, damaged })
     }

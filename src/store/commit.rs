@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::clock::Time;
 use crate::handle::{Birth, CommitId, Handle, SecretHash, UserKey};
 
@@ -96,7 +94,7 @@ impl fmt::Debug for Change {
 /// How much larger or smaller a change makes a session, in bytes as its fields would be sent.
 ///
 /// Fields of a change that merges stand as they were read, so that the difference holds whatever others wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Growth {
     /// The size that was read, and at which revision.
     pub from: u64,
@@ -147,7 +145,9 @@ impl Draft {
     }
 
     pub fn complete(&self, seq: u64, revision: u64) -> String {
-        format!("{},\"seq\":{seq},\"revision\":{revision}}}", self.0)
+        let (mut seq_text, mut revision_text) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (seq, revision) = (seq_text.format(seq), revision_text.format(revision));
+        [&*self.0, ",\"seq\":", seq, ",\"revision\":", revision, "}"].concat()
     }
 }
 

@@ -7,7 +7,6 @@
 -- Numbers are doubles here, exact for every time and count there will be; what is only kept stays text.
 local session, trail, past, draft = KEYS[1], KEYS[2], ARGV[2], ARGV[3]
 local c = cjson.decode(ARGV[1])
-for name, value in pairs(c.detail) do c[name] = value end
 
 local flat = redis.call('HGETALL', session)
 local h = {}

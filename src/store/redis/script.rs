@@ -1,15 +1,13 @@
 //! The scripts that run on the server, and what they are asked.
 
-use std::sync::Arc;
-
 use redis::Cmd;
-use serde::Serialize;
 
 use super::layout;
 use crate::clock::Time;
-use crate::handle::{Birth, CommitId, SecretHash, UserKey};
+use crate::handle::UserKey;
+use crate::json::Object;
 use crate::store::apply::REMEMBERED;
-use crate::store::{Change, Commit, Effect, Growth, Record, Replace, Resealed, TrailBounds};
+use crate::store::{Change, Commit, Effect, Growth, Record, TrailBounds};
 
 /// Records of a trail that are looked through for a commit whose answer was lost: more than are written to one session
 /// while anybody waits for an answer.
@@ -86,145 +84,126 @@ impl Scripts {
     }
 }
 
-/// A commit, as its script reads it. What the script only keeps is text, so that no digit is lost.
-#[derive(Serialize)]
-struct Asked<'a> {
-    id: CommitId,
-    now: Time,
-    keep: u32,
-    retain: u128,
-    remember: usize,
-    look_back: usize,
-    effect: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    birth: Option<Birth>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stands_until: Option<String>,
-    detail: Detail<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Detail<'a> {
-    None {},
-    Create(Box<CreateAsked<'a>>),
-    Change(Box<ChangeAsked<'a>>),
-    Reseal { values: Vec<[&'a str; 3]> },
-}
-
-#[derive(Serialize)]
-struct CreateAsked<'a> {
-    hash: Vec<String>,
-    revision: u64,
-    seq: u64,
-    user: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    login: Option<u64>,
-    /// The last record of the session in whose place this one comes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ended: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct ChangeAsked<'a> {
-    base: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    own: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    if_match: Option<u64>,
-    set: &'a [(Arc<str>, Arc<str>)],
-    unset: &'a [Arc<str>],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    schema: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    claims_at: Option<u64>,
-    /// Nobody, if empty.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rotate: Option<RotateAsked>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    growth: Option<Growth>,
-}
-
-#[derive(Serialize)]
-struct RotateAsked {
-    current: SecretHash,
-    next: SecretHash,
-    grace_until: String,
-}
-
-/// The commit as JSON; none if it cannot be written so, which no commit is.
-pub(super) fn asked(commit: &Commit, bounds: TrailBounds) -> Option<String> {
-    let (effect, birth, stands_until, detail) = parts(&commit.effect);
-    let asked = Asked {
-        id: commit.id,
-        now: commit.now,
-        keep: bounds.keep,
-        retain: bounds.retain.as_millis(),
-        remember: REMEMBERED,
-        look_back: LOOK_BACK,
-        effect,
-        birth,
-        stands_until: stands_until.map(|time| time.0.to_string()),
-        detail,
+/// A commit as JSON, as its script reads it. What the script only keeps is text, so that no digit is lost.
+pub(super) fn asked(commit: &Commit, bounds: TrailBounds) -> String {
+    let mut json = Object::begin(r#"{"id":"#, ASKED);
+    json.word("", &commit.id.text());
+    json.number(r#","now":"#, commit.now.0);
+    json.number(r#","keep":"#, bounds.keep.into());
+    json.number(r#","retain":"#, bounds.retain.as_millis() as u64);
+    json.number(r#","remember":"#, REMEMBERED as u64);
+    json.number(r#","look_back":"#, LOOK_BACK as u64);
+    let (effect, birth, stands_until) = match &commit.effect {
+        Effect::Create(_) => ("create", None, None),
+        Effect::Replace(asked) => ("replace", Some(asked.birth), None),
+        Effect::Change(change) => ("change", Some(change.base.birth), change.end),
+        Effect::Revoke { birth, until } => ("revoke", *birth, Some(*until)),
+        Effect::Note { birth } => ("note", Some(*birth), None),
+        Effect::Reseal { birth, .. } => ("reseal", Some(*birth), None),
     };
-    let mut text = Vec::with_capacity(ASKED);
-    serde_json::to_writer(&mut text, &asked).ok()?;
-    String::from_utf8(text).ok()
+    json.word(r#","effect":"#, effect);
+    if let Some(birth) = birth {
+        json.word(r#","birth":"#, &birth.text());
+    }
+    if let Some(until) = stands_until {
+        time(&mut json, r#","stands_until":"#, until);
+    }
+    match &commit.effect {
+        Effect::Create(record) => put_record(&mut json, record),
+        Effect::Replace(asked) => {
+            put_record(&mut json, &asked.record);
+            // The last record of the session in whose place this one comes.
+            json.text(r#","ended":"#, &asked.ended.0);
+        }
+        Effect::Change(change) => put_change(&mut json, change),
+        Effect::Reseal { values, .. } => {
+            let values = values.iter().map(|value| [&*value.path, &value.before, &value.after]);
+            put_lists(&mut json, r#","values":["#, values);
+        }
+        Effect::Revoke { .. } | Effect::Note { .. } => {}
+    }
+    json.put("}");
+    json.into_text()
 }
 
-fn parts(effect: &Effect) -> (&'static str, Option<Birth>, Option<Time>, Detail<'_>) {
-    match effect {
-        Effect::Create(record) => ("create", None, None, create_asked(record, None)),
-        Effect::Replace(asked) => {
-            let Replace { birth, record, ended } = &**asked;
-            ("replace", Some(*birth), None, create_asked(record, Some(&ended.0)))
-        }
-        Effect::Change(change) => ("change", Some(change.base.birth), change.end, change_asked(change)),
-        Effect::Revoke { birth, until } => ("revoke", *birth, Some(*until), Detail::None {}),
-        Effect::Note { birth } => ("note", Some(*birth), None, Detail::None {}),
-        Effect::Reseal { birth, values } => {
-            ("reseal", Some(*birth), None, Detail::Reseal { values: values.iter().map(resealed).collect() })
-        }
+fn put_record(json: &mut Object, record: &Record) {
+    json.put(r#","hash":["#);
+    for (at, word) in layout::encode(record).iter().enumerate() {
+        json.text(if at == 0 { "" } else { "," }, word);
+    }
+    json.number(r#"],"revision":"#, record.revision);
+    json.number(r#","seq":"#, record.seq);
+    put_user(json, record.user);
+    if let Some(login) = record.proof.token().and_then(|token| token.login) {
+        json.number(r#","login":"#, login);
     }
 }
 
-fn create_asked<'a>(record: &Record, ended: Option<&'a str>) -> Detail<'a> {
-    Detail::Create(Box::new(CreateAsked {
-        hash: layout::encode(record),
-        revision: record.revision,
-        seq: record.seq,
-        user: user_text(record.user),
-        login: record.proof.token().and_then(|token| token.login),
-        ended,
-    }))
+fn put_change(json: &mut Object, change: &Change) {
+    json.number(r#","base":"#, change.base.revision);
+    let schema = change.schema.map(u64::from);
+    for (before, value) in [
+        (r#","own":"#, change.base.own),
+        (r#","if_match":"#, change.if_match),
+        (r#","schema":"#, schema),
+        (r#","claims_at":"#, change.claims_at),
+    ] {
+        value.into_iter().for_each(|value| json.number(before, value));
+    }
+    put_lists(json, r#","set":["#, change.set.iter().map(|(path, value)| [&**path, value]));
+    json.put(r#","unset":["#);
+    for (at, path) in change.unset.iter().enumerate() {
+        json.text(if at == 0 { "" } else { "," }, path);
+    }
+    json.put("]");
+    if let Some(user) = change.user {
+        put_user(json, user);
+    }
+    if let Some(rotate) = &change.rotate {
+        json.word(r#","rotate":{"current":"#, &rotate.current.text());
+        json.word(r#","next":"#, &rotate.next.text());
+        time(json, r#","grace_until":"#, rotate.grace_until);
+        json.put("}");
+    }
+    if let Some(Growth { from, at, to, most }) = change.growth {
+        for (before, value) in
+            [(r#","growth":{"from":"#, from), (r#","at":"#, at), (r#","to":"#, to), (r#","most":"#, most)]
+        {
+            json.number(before, value);
+        }
+        json.put("}");
+    }
 }
 
-fn resealed(value: &Resealed) -> [&str; 3] {
-    [&value.path, &value.before, &value.after]
+/// Lists of strings, in a list.
+fn put_lists<'a, const N: usize>(json: &mut Object, before: &str, lists: impl Iterator<Item = [&'a str; N]>) {
+    json.put(before);
+    for (at, list) in lists.enumerate() {
+        for (n, word) in list.into_iter().enumerate() {
+            json.text(
+                if n > 0 {
+                    ","
+                } else if at > 0 {
+                    ",["
+                } else {
+                    "["
+                },
+                word,
+            );
+        }
+        json.put("]");
+    }
+    json.put("]");
 }
 
-fn change_asked(change: &Change) -> Detail<'_> {
-    let rotate = change.rotate.as_ref().map(|rotate| RotateAsked {
-        current: rotate.current,
-        next: rotate.next,
-        grace_until: rotate.grace_until.0.to_string(),
-    });
-    Detail::Change(Box::new(ChangeAsked {
-        base: change.base.revision,
-        own: change.base.own,
-        if_match: change.if_match,
-        set: &change.set,
-        unset: &change.unset,
-        schema: change.schema,
-        claims_at: change.claims_at,
-        user: change.user.map(user_text),
-        rotate,
-        growth: change.growth,
-    }))
+/// Nobody, if empty.
+fn put_user(json: &mut Object, user: Option<UserKey>) {
+    match user {
+        Some(user) => json.word(r#","user":"#, &user.text()),
+        None => json.word(r#","user":"#, ""),
+    }
 }
 
-fn user_text(user: Option<UserKey>) -> String {
-    user.map(|user| user.to_string()).unwrap_or_default()
+fn time(json: &mut Object, before: &str, time: Time) {
+    json.word(before, itoa::Buffer::new().format(time.0));
 }

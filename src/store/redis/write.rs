@@ -25,13 +25,11 @@ const PAY: Duration = Duration::from_millis(400);
 impl Core {
     pub(super) async fn commit(self: Arc<Self>, commit: Commit, again: bool) -> Result<Outcome, StoreError> {
         let (handle, deadline, commit) = (commit.handle, self.deadline(), Arc::new(commit));
-        let unwritable = || StoreError::Unavailable("a commit could not be written as JSON".into());
-        let asked = script::asked(&commit, self.bounds).ok_or_else(unwritable)?;
-        let keys = [self.keys.session(handle), self.keys.trail(handle)];
-        let past = self.keys.past(handle);
-        let (named, arguments) = ([&*keys[0], &keys[1]], [&*asked, &past, &commit.record.0]);
-        let call = self.scripts.commit.call(&named, &arguments);
-        let written = Written::new(&self, &commit, &keys[0]);
+        let asked = script::asked(&commit, self.bounds);
+        let [session, trail, past] = self.keys.all(handle);
+        let (keys, arguments) = ([&*session, &trail], [&*asked, &past, &commit.record.0]);
+        let call = self.scripts.commit.call(&keys, &arguments);
+        let written = Written::new(&self, &commit, &session);
         let answer = self.call_commit(&call, &written, again, deadline).await;
         // Nobody has put there what it left.
         if answer.as_ref().is_ok_and(|answer| answer.in_passing) {
@@ -45,7 +43,6 @@ impl Core {
         let words = frame::texts(&answer.raw).ok_or(StoreError::Unknown)?;
         let settled = self.settle(&commit, &words, answer.was_lost, deadline).await;
         if matches!(words.first(), Some(&("done" | "again" | "replaced"))) {
-            let [_, trail] = keys;
             self.replicated(&answer.node, trail, deadline).await;
         }
         settled
@@ -187,7 +184,10 @@ impl Core {
 /// takes it for living.
 fn over(effect: &Effect, birth: &str, ends_at: &str) -> Option<(Birth, Time)> {
     let (birth, stands) = match effect {
-        Effect::Change(change) => (Birth::parse(birth)?, change.end?),
+        Effect::Change(change) => {
+            let stands = change.end?;
+            (Birth::parse(birth)?, stands)
+        }
         Effect::Revoke { until, .. } => (Birth::parse(birth)?, *until),
         Effect::Replace(asked) => (asked.birth, asked.record.ends_at),
         Effect::Create(_) | Effect::Note { .. } | Effect::Reseal { .. } => return None,

@@ -1,10 +1,10 @@
 //! A line of the access log.
 
 use std::cell::RefCell;
-use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::handle::Handle;
+use crate::json::Object;
 
 pub const TARGET: &str = "cloakroom::access";
 /// More than most lines have.
@@ -40,37 +40,45 @@ impl Line<'_> {
     /// Put together by hand: this line is written for every request, and takes 27,000 instructions by way of an event,
     /// 6,500 by way of serde, and 2,500 so (callgrind).
     pub fn json(&self) -> Vec<u8> {
-        let mut json = Json(Vec::with_capacity(LINE_BYTES));
-        json.0.extend_from_slice(br#"{"timestamp":""#);
-        json.time(self.time);
-        json.put(r#"","level":"INFO""#, "");
-        json.word(r#","method":"#, Some(self.method));
-        json.text(r#","route":"#, Some(self.route));
-        json.number(r#","status":"#, Some(self.status.into()));
-        json.word(r#","outcome":"#, Some(self.outcome));
-        json.word(r#","problem":"#, self.problem);
-        json.word(r#","protocol":"#, Some(self.protocol));
+        let mut json = Object::begin(r#"{"timestamp":""#, LINE_BYTES);
+        time(&mut json, self.time);
+        let number = |json: &mut Object, before: &str, value: Option<u64>| {
+            value.into_iter().for_each(|value| json.number(before, value));
+        };
+        json.put(r#"","level":"INFO""#);
+        json.word(r#","method":"#, self.method);
+        json.text(r#","route":"#, self.route);
+        json.number(r#","status":"#, self.status.into());
+        json.word(r#","outcome":"#, self.outcome);
+        if let Some(problem) = self.problem {
+            json.word(r#","problem":"#, problem);
+        }
+        json.word(r#","protocol":"#, self.protocol);
         if let Some(session) = self.session {
-            json.0.extend_from_slice(br#","session":""#);
-            json.0.extend_from_slice(&session.text());
-            json.0.push(b'"');
+            json.word(r#","session":"#, &session.text());
         }
-        json.number(r#","revision_read":"#, self.revision_read);
-        json.number(r#","revision_written":"#, self.revision_written);
-        json.word(r#","write_back":"#, self.write_back);
+        number(&mut json, r#","revision_read":"#, self.revision_read);
+        number(&mut json, r#","revision_written":"#, self.revision_written);
+        if let Some(write_back) = self.write_back {
+            json.word(r#","write_back":"#, write_back);
+        }
         if let Some(hit) = self.cache_hit {
-            json.put(r#","cache_hit":"#, if hit { "true" } else { "false" });
+            json.put(if hit { r#","cache_hit":true"# } else { r#","cache_hit":false"# });
         }
-        json.number(r#","bytes_received":"#, Some(self.bytes_received));
-        json.number(r#","bytes_sent":"#, Some(self.bytes_sent));
-        json.number(r#","total_us":"#, Some(self.total_us));
-        json.number(r#","overhead_us":"#, Some(self.overhead_us));
-        json.number(r#","upstream_us":"#, self.upstream_us);
-        json.text(r#","request_id":"#, self.request_id);
-        json.text(r#","trace_id":"#, self.trace_id);
-        json.word(r#","target":"#, Some(TARGET));
-        json.0.extend_from_slice(b"}\n");
-        json.0
+        json.number(r#","bytes_received":"#, self.bytes_received);
+        json.number(r#","bytes_sent":"#, self.bytes_sent);
+        json.number(r#","total_us":"#, self.total_us);
+        json.number(r#","overhead_us":"#, self.overhead_us);
+        number(&mut json, r#","upstream_us":"#, self.upstream_us);
+        if let Some(request_id) = self.request_id {
+            json.text(r#","request_id":"#, request_id);
+        }
+        if let Some(trace_id) = self.trace_id {
+            json.text(r#","trace_id":"#, trace_id);
+        }
+        json.word(r#","target":"#, TARGET);
+        json.put("}\n");
+        json.into_text().into_bytes()
     }
 
     /// The same for whoever formats or captures events.
@@ -99,72 +107,30 @@ impl Line<'_> {
     }
 }
 
-/// An object that is being written, behind its first member.
-struct Json(Vec<u8>);
-
 thread_local! {
     /// The last second that was told here, and how it is written, up to its fraction.
-    static SECOND: RefCell<(u64, Vec<u8>)> = const { RefCell::new((u64::MAX, Vec::new())) };
+    static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
 }
 
-impl Json {
-    /// RFC 3339 in UTC with microseconds, as all other lines have it.
-    fn time(&mut self, time: SystemTime) {
-        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        SECOND.with_borrow_mut(|(second, text)| {
-            if *second != since.as_secs() {
-                *second = since.as_secs();
-                text.clear();
-                // Writing to a vector does not fail.
-                let whole = UNIX_EPOCH + Duration::from_secs(*second);
-                let _ = write!(text, "{}", humantime::format_rfc3339_seconds(whole));
-                text.pop();
-            }
-            self.0.extend_from_slice(text);
-        });
-        let mut digits = *b".000000Z";
-        let mut rest = since.subsec_micros();
-        for digit in digits.iter_mut().skip(1).take(6).rev() {
-            *digit = b'0' + (rest % 10) as u8;
-            rest /= 10;
+/// RFC 3339 in UTC with microseconds, as all other lines have it.
+fn time(json: &mut Object, time: SystemTime) {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != since.as_secs() {
+            *second = since.as_secs();
+            let whole = UNIX_EPOCH + Duration::from_secs(*second);
+            *text = humantime::format_rfc3339_seconds(whole).to_string();
+            text.pop();
         }
-        self.0.extend_from_slice(&digits);
+        json.put(text);
+    });
+    let mut digits = *b".000000Z";
+    let mut rest = since.subsec_micros();
+    for digit in digits.iter_mut().skip(1).take(6).rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
-
-    /// What stands before a value, its key included, and the value as it is.
-    fn put(&mut self, before: &'static str, value: &str) {
-        self.0.extend_from_slice(before.as_bytes());
-        self.0.extend_from_slice(value.as_bytes());
-    }
-
-    fn number(&mut self, before: &'static str, value: Option<u64>) {
-        if let Some(value) = value {
-            self.put(before, itoa::Buffer::new().format(value));
-        }
-    }
-
-    /// One of our own words, with nothing in it that JSON escapes.
-    fn word(&mut self, before: &'static str, value: Option<&'static str>) {
-        if let Some(value) = value {
-            self.put(before, "\"");
-            self.put(value, "\"");
-        }
-    }
-
-    fn text(&mut self, before: &'static str, value: Option<&str>) {
-        let Some(value) = value else { return };
-        // All of it is looked at, and so many bytes at once.
-        let plain = |so_far, byte: u8| so_far & (byte >= b' ') & (byte != b'"') & (byte != b'\\');
-        if value.bytes().fold(true, plain) {
-            self.put(before, "\"");
-            self.put("", value);
-            self.0.push(b'"');
-        } else {
-            self.put(before, "");
-            // Serialising a string into a vector does not fail.
-            let _ = serde_json::to_writer(&mut self.0, value);
-        }
-    }
+    json.put(std::str::from_utf8(&digits).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -227,12 +193,5 @@ mod tests {
             assert!(!keys.contains(&absent), "{keys:?}");
         }
         assert_eq!(keys.len(), 12, "{keys:?}");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn any_text_is_read_as_it_was_written(route in ".*") {
-            proptest::prop_assert_eq!(&read(&line(&route, false))["route"], &Value::from(route.as_str()));
-        }
     }
 }
