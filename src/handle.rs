@@ -42,14 +42,19 @@ impl<const N: usize> Deref for Text<N> {
 }
 
 /// 64 bits in hexadecimal.
-pub fn hex(mut bits: u64) -> Text<16> {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+pub fn hex(bits: u64) -> Text<16> {
     let mut text = [0; 16];
-    for digit in text.iter_mut().rev() {
+    put_hex(&mut text, bits);
+    Text(text)
+}
+
+/// The same for digits that stand among others.
+pub fn put_hex(digits: &mut [u8], mut bits: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for digit in digits.iter_mut().rev() {
         *digit = DIGITS.get(bits as usize & 15).copied().unwrap_or(b'0');
         bits >>= 4;
     }
-    Text(text)
 }
 
 /// 128 bits under a prefix: base64url without padding, one spelling for each value.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
-use crate::handle::hex;
+use crate::handle::put_hex;
 use crate::headers::{self, TRACEPARENT, TRACESTATE};
 use crate::telemetry::{Parent, Spans, Tracer};
 
@@ -111,7 +111,7 @@ fn text(ascii: &[u8]) -> Arc<str> {
 /// Random digits of a generator that is not for keys, at a fraction of the cost.
 fn fill_with_digits(digits: &mut [u8]) {
     for sixteen in digits.chunks_mut(16) {
-        sixteen.iter_mut().zip(hex(fastrand::u64(..)).bytes()).for_each(|(digit, random)| *digit = random);
+        put_hex(sixteen, fastrand::u64(..));
     }
 }
 

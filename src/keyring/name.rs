@@ -1,7 +1,5 @@
 //! What the name key is for: names that are stable, unguessable, and say nothing of what they name.
 
-use std::fmt::{self, Write as _};
-
 use aws_lc_rs::hmac;
 
 use super::KeyringError;
@@ -27,7 +25,8 @@ impl NameKeys {
     }
 
     pub(super) fn field_handle(&self, session: Handle, birth: Birth, path: &str) -> FieldHandle {
-        let message = Message::under(&self.handle).part(b"field").shown(session).shown(birth);
+        let message = Message::under(&self.handle).part(b"field");
+        let message = message.part(session.text().as_bytes()).part(birth.text().as_bytes());
         FieldHandle(message.last(path.as_bytes()))
     }
 
@@ -53,7 +52,7 @@ impl NameKeys {
 
     /// Over the session's handle as it is written, the path and the value, separated by 0x00.
     pub(super) fn fingerprint(&self, session: Handle, path: &str, value: &[u8]) -> String {
-        let message = Message::under(&self.fingerprint).shown(session).part(path.as_bytes());
+        let message = Message::under(&self.fingerprint).part(session.text().as_bytes()).part(path.as_bytes());
         let bits: [u8; 8] = message.last(value);
         ["fp:", &hex(u64::from_be_bytes(bits))].concat()
     }
@@ -73,12 +72,6 @@ impl Message {
         self
     }
 
-    fn shown(mut self, name: impl fmt::Display) -> Self {
-        // Neither a name's Display nor this writer has a way to fail.
-        let _ = write!(self, "{name}");
-        self.part(b"")
-    }
-
     /// Ends the message and gives the first bytes of its HMAC.
     fn last<const N: usize>(mut self, bytes: &[u8]) -> [u8; N] {
         const { assert!(N <= 32) };
@@ -87,12 +80,5 @@ impl Message {
         let mut first = [0; N];
         first.iter_mut().zip(tag.as_ref()).for_each(|(to, from)| *to = *from);
         first
-    }
-}
-
-impl fmt::Write for Message {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.update(text.as_bytes());
-        Ok(())
     }
 }

@@ -71,19 +71,19 @@ impl Actor {
 
     /// Its members in the order of their names, as in all that a mac covers.
     fn write(&self, json: &mut Object) {
-        json.word(r#","actor":{"kind":"#, self.kind.name());
+        json.word(r#","actor":{"kind":""#, self.kind.name());
         let trace_id = self.traceparent.as_deref().map(headers::trace_id);
         for (before, value) in [
-            (r#","name":"#, self.name.as_deref()),
-            (r#","purpose":"#, self.purpose.as_deref()),
-            (r#","request_id":"#, self.request_id.as_deref()),
-            (r#","route":"#, self.route.as_deref()),
-            (r#","trace_id":"#, trace_id),
+            (r#","name":""#, self.name.as_deref()),
+            (r#","purpose":""#, self.purpose.as_deref()),
+            (r#","request_id":""#, self.request_id.as_deref()),
+            (r#","route":""#, self.route.as_deref()),
+            (r#","trace_id":""#, trace_id),
         ] {
             value.into_iter().for_each(|value| json.text(before, value));
         }
         if let Some(user) = self.user {
-            json.word(r#","user":"#, &user.text());
+            json.word(r#","user":""#, &user.text());
         }
         json.put("}");
     }
@@ -198,29 +198,29 @@ impl Facts<'_> {
         outcome: Option<&'static str>,
         changes: impl Iterator<Item = Change<'a>>,
     ) -> String {
-        let mut json = Object::begin(r#"{"action":"#, RECORD);
+        let mut json = Object::begin(r#"{"action":""#, RECORD);
         json.word("", self.action.name());
         self.actor.write(&mut json);
-        json.word(r#","at":"#, &self.at.precise().to_string());
+        json.word(r#","at":""#, &self.at.precise().to_string());
         json.number(r#","base":"#, self.base);
         json.put(r#","changes":["#);
         for (at, change) in changes.enumerate() {
             let before = if at == 0 { r#"{"after":"# } else { r#",{"after":"# };
             [before, &change.after, r#","before":"#, &change.before].into_iter().for_each(|part| json.put(part));
-            json.text(r#","field":"#, change.field);
-            json.word(r#","op":"#, change.op);
+            json.text(r#","field":""#, change.field);
+            json.word(r#","op":""#, change.op);
             json.put("}");
         }
         json.put("]");
         if let Some(commit) = commit {
-            json.word(r#","commit":"#, &commit.text());
+            json.word(r#","commit":""#, &commit.text());
         }
-        json.text(r#","env":"#, self.environment);
-        json.text(r#","key":"#, self.keyring.active(self.at));
+        json.text(r#","env":""#, self.environment);
+        json.text(r#","key":""#, self.keyring.active(self.at));
         if let Some(outcome) = outcome {
-            json.word(r#","outcome":"#, outcome);
+            json.word(r#","outcome":""#, outcome);
         }
-        json.word(r#","session":"#, &self.session.text());
+        json.word(r#","session":""#, &self.session.text());
         json.put("}");
         let mut record = json.into_text();
         let mac = self.keyring.mac(record.as_bytes(), self.at).mac;

@@ -86,7 +86,7 @@ impl Scripts {
 
 /// A commit as JSON, as its script reads it. What the script only keeps is text, so that no digit is lost.
 pub(super) fn asked(commit: &Commit, bounds: TrailBounds) -> String {
-    let mut json = Object::begin(r#"{"id":"#, ASKED);
+    let mut json = Object::begin(r#"{"id":""#, ASKED);
     json.word("", &commit.id.text());
     json.number(r#","now":"#, commit.now.0);
     json.number(r#","keep":"#, bounds.keep.into());
@@ -101,19 +101,19 @@ pub(super) fn asked(commit: &Commit, bounds: TrailBounds) -> String {
         Effect::Note { birth } => ("note", Some(*birth), None),
         Effect::Reseal { birth, .. } => ("reseal", Some(*birth), None),
     };
-    json.word(r#","effect":"#, effect);
+    json.word(r#","effect":""#, effect);
     if let Some(birth) = birth {
-        json.word(r#","birth":"#, &birth.text());
+        json.word(r#","birth":""#, &birth.text());
     }
     if let Some(until) = stands_until {
-        time(&mut json, r#","stands_until":"#, until);
+        time(&mut json, r#","stands_until":""#, until);
     }
     match &commit.effect {
         Effect::Create(record) => put_record(&mut json, record),
         Effect::Replace(asked) => {
             put_record(&mut json, &asked.record);
             // The last record of the session in whose place this one comes.
-            json.text(r#","ended":"#, &asked.ended.0);
+            json.text(r#","ended":""#, &asked.ended.0);
         }
         Effect::Change(change) => put_change(&mut json, change),
         Effect::Reseal { values, .. } => {
@@ -129,7 +129,7 @@ pub(super) fn asked(commit: &Commit, bounds: TrailBounds) -> String {
 fn put_record(json: &mut Object, record: &Record) {
     json.put(r#","hash":["#);
     for (at, word) in layout::encode(record).iter().enumerate() {
-        json.text(if at == 0 { "" } else { "," }, word);
+        json.text(if at == 0 { "\"" } else { ",\"" }, word);
     }
     json.number(r#"],"revision":"#, record.revision);
     json.number(r#","seq":"#, record.seq);
@@ -153,16 +153,16 @@ fn put_change(json: &mut Object, change: &Change) {
     put_lists(json, r#","set":["#, change.set.iter().map(|(path, value)| [&**path, value]));
     json.put(r#","unset":["#);
     for (at, path) in change.unset.iter().enumerate() {
-        json.text(if at == 0 { "" } else { "," }, path);
+        json.text(if at == 0 { "\"" } else { ",\"" }, path);
     }
     json.put("]");
     if let Some(user) = change.user {
         put_user(json, user);
     }
     if let Some(rotate) = &change.rotate {
-        json.word(r#","rotate":{"current":"#, &rotate.current.text());
-        json.word(r#","next":"#, &rotate.next.text());
-        time(json, r#","grace_until":"#, rotate.grace_until);
+        json.word(r#","rotate":{"current":""#, &rotate.current.text());
+        json.word(r#","next":""#, &rotate.next.text());
+        time(json, r#","grace_until":""#, rotate.grace_until);
         json.put("}");
     }
     if let Some(Growth { from, at, to, most }) = change.growth {
@@ -180,16 +180,12 @@ fn put_lists<'a, const N: usize>(json: &mut Object, before: &str, lists: impl It
     json.put(before);
     for (at, list) in lists.enumerate() {
         for (n, word) in list.into_iter().enumerate() {
-            json.text(
-                if n > 0 {
-                    ","
-                } else if at > 0 {
-                    ",["
-                } else {
-                    "["
-                },
-                word,
-            );
+            let before = match (n, at) {
+                (0, 0) => "[\"",
+                (0, _) => ",[\"",
+                _ => ",\"",
+            };
+            json.text(before, word);
         }
         json.put("]");
     }
@@ -199,8 +195,8 @@ fn put_lists<'a, const N: usize>(json: &mut Object, before: &str, lists: impl It
 /// Nobody, if empty.
 fn put_user(json: &mut Object, user: Option<UserKey>) {
     match user {
-        Some(user) => json.word(r#","user":"#, &user.text()),
-        None => json.word(r#","user":"#, ""),
+        Some(user) => json.word(r#","user":""#, &user.text()),
+        None => json.word(r#","user":""#, ""),
     }
 }
 

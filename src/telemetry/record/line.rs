@@ -46,21 +46,21 @@ impl Line<'_> {
             value.into_iter().for_each(|value| json.number(before, value));
         };
         json.put(r#"","level":"INFO""#);
-        json.word(r#","method":"#, self.method);
-        json.text(r#","route":"#, self.route);
+        json.word(r#","method":""#, self.method);
+        json.text(r#","route":""#, self.route);
         json.number(r#","status":"#, self.status.into());
-        json.word(r#","outcome":"#, self.outcome);
+        json.word(r#","outcome":""#, self.outcome);
         if let Some(problem) = self.problem {
-            json.word(r#","problem":"#, problem);
+            json.word(r#","problem":""#, problem);
         }
-        json.word(r#","protocol":"#, self.protocol);
+        json.word(r#","protocol":""#, self.protocol);
         if let Some(session) = self.session {
-            json.word(r#","session":"#, &session.text());
+            json.word(r#","session":""#, &session.text());
         }
         number(&mut json, r#","revision_read":"#, self.revision_read);
         number(&mut json, r#","revision_written":"#, self.revision_written);
         if let Some(write_back) = self.write_back {
-            json.word(r#","write_back":"#, write_back);
+            json.word(r#","write_back":""#, write_back);
         }
         if let Some(hit) = self.cache_hit {
             json.put(if hit { r#","cache_hit":true"# } else { r#","cache_hit":false"# });
@@ -71,12 +71,12 @@ impl Line<'_> {
         json.number(r#","overhead_us":"#, self.overhead_us);
         number(&mut json, r#","upstream_us":"#, self.upstream_us);
         if let Some(request_id) = self.request_id {
-            json.text(r#","request_id":"#, request_id);
+            json.text(r#","request_id":""#, request_id);
         }
         if let Some(trace_id) = self.trace_id {
-            json.text(r#","trace_id":"#, trace_id);
+            json.text(r#","trace_id":""#, trace_id);
         }
-        json.word(r#","target":"#, TARGET);
+        json.word(r#","target":""#, TARGET);
         json.put("}\n");
         json.into_text().into_bytes()
     }
