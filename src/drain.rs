@@ -1,5 +1,6 @@
 //! Ending in order: who is told to stop, and who is waited for.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ impl Drain {
     }
 
     /// Work that the drain waits for once whoever waits for it has left.
-    pub fn unbroken<F>(&self, work: F) -> Unbroken<F>
+    pub fn unbroken<F>(&self, work: Pin<Box<F>>) -> Unbroken<F>
     where
         F: Future<Output: Send> + Send + 'static,
     {

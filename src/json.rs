@@ -39,7 +39,8 @@ impl Object {
         if value.bytes().fold(true, plain) {
             self.word(before, value);
         } else {
-            let escaped = serde_json::Value::from(value).to_string();
+            // A string can always be written so.
+            let escaped = serde_json::to_string(value).unwrap_or_default();
             self.0.push_str(before);
             self.0.push_str(escaped.strip_prefix('"').unwrap_or_default());
         }

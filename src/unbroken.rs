@@ -8,16 +8,17 @@ use tokio_util::task::TaskTracker;
 
 /// A future that goes on by itself should whoever waits for it leave.
 ///
-/// It is polled by who waits, and becomes a task only when it is dropped unfinished: as a task from the beginning it takes
-/// 3,000 instructions more (callgrind), and as many changes of task.
+/// It is polled by who waits, and becomes a task only when it is dropped unfinished: as a task from the beginning it is
+/// allocated, scheduled and joined for nothing nearly always.
 pub struct Unbroken<F: Future<Output: Send> + Send + 'static> {
     work: Option<Pin<Box<F>>>,
     tracker: TaskTracker,
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Unbroken<F> {
-    pub fn new(work: F, tracker: TaskTracker) -> Self {
-        Self { work: Some(Box::pin(work)), tracker }
+    /// The tracker is for whoever waits for what goes on by itself.
+    pub fn new(work: Pin<Box<F>>, tracker: TaskTracker) -> Self {
+        Self { work: Some(work), tracker }
     }
 }
 
@@ -63,7 +64,7 @@ mod tests {
             gone.await.unwrap();
             ending.store(true, Ordering::SeqCst);
         };
-        let mut unbroken = Unbroken::new(work, tracker.clone());
+        let mut unbroken = Unbroken::new(Box::pin(work), tracker.clone());
         assert!(Pin::new(&mut unbroken).poll(&mut Context::from_waker(Waker::noop())).is_pending());
         assert!(tracker.is_empty());
         drop(unbroken);
@@ -77,7 +78,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_finished_does_not_go_on() {
         let tracker = TaskTracker::new();
-        assert_eq!(Unbroken::new(async { 1 }, tracker.clone()).await, 1);
+        assert_eq!(Unbroken::new(Box::pin(async { 1 }), tracker.clone()).await, 1);
         assert!(tracker.is_empty());
     }
 }

@@ -231,7 +231,7 @@ impl Writer {
     /// Checks and commits: the backend has acted, and a client that leaves does not undo that.
     async fn write(&self, collected: Collected) -> Result<Written, Refusal> {
         let work = self.clone().carry_out(collected, Part::Head);
-        self.exchanges.drain.unbroken(telemetry::within(self.place.clone(), work)).await
+        self.exchanges.drain.unbroken(Box::pin(telemetry::within(self.place.clone(), work))).await
     }
 
     /// The same on a task of its own, which does not wait for a client that takes nothing of the body.

@@ -18,9 +18,10 @@ impl Lines {
     pub fn add(&mut self, name: &HeaderName, value: impl AsRef<[u8]>) {
         let value = value.as_ref();
         if may_stand(value) {
-            for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
-                self.0.extend_from_slice(part);
-            }
+            self.0.extend_from_slice(name.as_str().as_bytes());
+            self.0.extend_from_slice(b": ");
+            self.0.extend_from_slice(value);
+            self.0.extend_from_slice(b"\r\n");
         }
     }
 

@@ -25,13 +25,14 @@ impl NameKeys {
     }
 
     pub(super) fn field_handle(&self, session: Handle, birth: Birth, path: &str) -> FieldHandle {
-        let message = Message::under(&self.handle).part(b"field");
-        let message = message.part(session.text().as_bytes()).part(birth.text().as_bytes());
+        let mut message = Message::under(&self.handle);
+        [b"field", session.text().as_bytes(), birth.text().as_bytes()].iter().for_each(|part| message.part(part));
         FieldHandle(message.last(path.as_bytes()))
     }
 
     pub(super) fn token_handle(&self, issuer: &str, claim: &str, value: &str) -> Handle {
-        let message = Message::under(&self.handle).part(issuer.as_bytes()).part(claim.as_bytes());
+        let mut message = Message::under(&self.handle);
+        [issuer, claim].iter().for_each(|part| message.part(part.as_bytes()));
         Handle(message.last(value.as_bytes()))
     }
 
@@ -52,7 +53,8 @@ impl NameKeys {
 
     /// Over the session's handle as it is written, the path and the value, separated by 0x00.
     pub(super) fn fingerprint(&self, session: Handle, path: &str, value: &[u8]) -> String {
-        let message = Message::under(&self.fingerprint).part(session.text().as_bytes()).part(path.as_bytes());
+        let mut message = Message::under(&self.fingerprint);
+        [&*session.text(), path].iter().for_each(|part| message.part(part.as_bytes()));
         let bits: [u8; 8] = message.last(value);
         ["fp:", &hex(u64::from_be_bytes(bits))].concat()
     }
@@ -66,10 +68,9 @@ impl Message {
         Self(hmac::Context::with_key(key))
     }
 
-    fn part(mut self, bytes: &[u8]) -> Self {
+    fn part(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
         self.0.update(&[0]);
-        self
     }
 
     /// Ends the message and gives the first bytes of its HMAC.

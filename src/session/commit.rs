@@ -101,7 +101,7 @@ impl Sessions {
             deltas.push(Delta {
                 path: field.path.clone(),
                 before,
-                after: value.map(|value| Plain::new(value.to_json().to_string())),
+                after: value.map(|value| Plain::new(value.json())),
                 sensitive: field.sensitive,
                 shown: field.audit_value,
             });

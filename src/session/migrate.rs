@@ -213,7 +213,7 @@ impl Fields<'_> {
         let value = serde_json::from_str(&moving.plain).ok().and_then(|json: Json| Value::from_json(&json));
         match value.and_then(|value| converted(value, kind)) {
             Some(value) => {
-                let plain = Plain::new(value.to_json().to_string());
+                let plain = Plain::new(value.json());
                 if *plain != *moving.plain {
                     self.moved.insert(path.clone(), Some(Moving { plain, ..moving }));
                 }

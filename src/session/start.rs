@@ -27,7 +27,7 @@ impl Sessions {
     pub(super) fn first_values(&self, values: &[(FieldIndex, Value)]) -> Vec<Delta> {
         let first = |(index, value): &(FieldIndex, Value)| {
             let field = self.schema.field(*index)?;
-            let after = Some(Plain::new(value.to_json().to_string()));
+            let after = Some(Plain::new(value.json()));
             let (sensitive, shown) = (field.sensitive, field.audit_value);
             Some(Delta { path: field.path.clone(), before: None, after, sensitive, shown })
         };

@@ -251,7 +251,8 @@ impl Store for Redis {
         let again = unanswered.get(&id).is_some();
         unanswered.insert(id, ());
         // A caller who leaves does not cut it off between its steps.
-        let work = Unbroken::new(self.core.clone().commit(commit, again), TaskTracker::new());
+        let work = Box::pin(self.core.clone().commit(commit, again));
+        let work = Unbroken::new(work, TaskTracker::new());
         Box::pin(async move {
             let answer = work.await;
             if answer != Err(StoreError::Unknown) {
