@@ -25,12 +25,12 @@ impl Drain {
         self.tasks.spawn(task)
     }
 
-    /// Work that the drain waits for once whoever waits for it has left.
+    /// Work that the drain waits for, also once whoever waits for it has left.
     pub fn unbroken<F>(&self, work: Pin<Box<F>>) -> Unbroken<F>
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        Unbroken::new(work, self.tasks.clone())
+        Unbroken::new(work, Some(self.tasks.token()))
     }
 
     /// Resolves when no new work is to be taken on.

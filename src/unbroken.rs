@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// A future that goes on by itself should whoever waits for it leave.
 ///
@@ -12,13 +12,14 @@ use tokio_util::task::TaskTracker;
 /// allocated, scheduled and joined for nothing nearly always.
 pub struct Unbroken<F: Future<Output: Send> + Send + 'static> {
     work: Option<Pin<Box<F>>>,
-    tracker: TaskTracker,
+    /// Who waits for it, whether it goes on by itself or not.
+    token: Option<TaskTrackerToken>,
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Unbroken<F> {
-    /// The tracker is for whoever waits for what goes on by itself.
-    pub fn new(work: Pin<Box<F>>, tracker: TaskTracker) -> Self {
-        Self { work: Some(work), tracker }
+    /// The token is held until the work is done.
+    pub fn new(work: Pin<Box<F>>, token: Option<TaskTrackerToken>) -> Self {
+        Self { work: Some(work), token }
     }
 }
 
@@ -40,7 +41,11 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Unbroken<F> {
     fn drop(&mut self) {
         // Without a runtime, nothing goes on any more.
         if let (Some(work), Ok(runtime)) = (self.work.take(), Handle::try_current()) {
-            self.tracker.spawn_on(work, &runtime);
+            let token = self.token.take();
+            runtime.spawn(async move {
+                work.await;
+                drop(token);
+            });
         }
     }
 }
@@ -52,6 +57,7 @@ mod tests {
     use std::task::Waker;
 
     use tokio::sync::oneshot;
+    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -64,13 +70,13 @@ mod tests {
             gone.await.unwrap();
             ending.store(true, Ordering::SeqCst);
         };
-        let mut unbroken = Unbroken::new(Box::pin(work), tracker.clone());
+        let mut unbroken = Unbroken::new(Box::pin(work), Some(tracker.token()));
         assert!(Pin::new(&mut unbroken).poll(&mut Context::from_waker(Waker::noop())).is_pending());
-        assert!(tracker.is_empty());
+        tracker.close();
         drop(unbroken);
+        // Whoever waits has somebody to wait for at every moment.
         assert_eq!(tracker.len(), 1);
         go.send(()).unwrap();
-        tracker.close();
         tracker.wait().await;
         assert!(done.load(Ordering::SeqCst));
     }
@@ -78,7 +84,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_finished_does_not_go_on() {
         let tracker = TaskTracker::new();
-        assert_eq!(Unbroken::new(Box::pin(async { 1 }), tracker.clone()).await, 1);
+        assert_eq!(Unbroken::new(Box::pin(async { 1 }), Some(tracker.token())).await, 1);
         assert!(tracker.is_empty());
     }
 }

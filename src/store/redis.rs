@@ -39,7 +39,6 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tokio_util::task::TaskTracker;
 
 use self::cache::Cache;
 use self::dial::{Dialer, NoLine};
@@ -252,7 +251,7 @@ impl Store for Redis {
         unanswered.insert(id, ());
         // A caller who leaves does not cut it off between its steps.
         let work = Box::pin(self.core.clone().commit(commit, again));
-        let work = Unbroken::new(work, TaskTracker::new());
+        let work = Unbroken::new(work, None);
         Box::pin(async move {
             let answer = work.await;
             if answer != Err(StoreError::Unknown) {

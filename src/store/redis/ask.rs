@@ -120,7 +120,7 @@ impl Core {
         let command = errand.command();
         let raw = match errand.via {
             None => {
-                let echo = errand.written.map(|written| written.echo(&line, asked_at));
+                let echo = errand.written.map(|written| written.echo(&line));
                 line.ask_raw(&command, echo, errand.patience).await?
             }
             Some(_) => {

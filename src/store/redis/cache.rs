@@ -27,6 +27,7 @@ pub(super) struct Kept {
     pub line: u64,
     /// Whether the server tells on that line when the entry changes.
     pub told: bool,
+    /// When all of it was last read.
     pub asked_at: Instant,
 }
 
@@ -93,14 +94,14 @@ impl Cache {
         self.is_current(kept, node, now) && (!kept.told || node.link(kept.role).is_proven(now))
     }
 
-    /// Nothing better can be had while no line is open.
+    /// Nothing better can be had while no line is open to read on.
     fn is_current(&self, kept: &Kept, node: &Node, now: Instant) -> bool {
         let age = now.saturating_duration_since(kept.asked_at);
-        if kept.told {
-            [0, kept.line].contains(&node.link(kept.role).open_line()) && age < OLDEST
-        } else {
-            age < OLDEST_UNTOLD
+        if !kept.told {
+            return age < OLDEST_UNTOLD;
         }
+        let open = node.link(kept.role).open_line();
+        age < OLDEST && (open == kept.line || open == 0 && node.reads.open_line() == 0)
     }
 
     /// What is at hand while the server is away, if it was right no longer ago than that.
@@ -116,8 +117,8 @@ impl Cache {
     }
 
     /// Whatever is kept, certain or not.
-    pub fn held(&self, handle: Handle) -> Option<Arc<Entry>> {
-        self.entries.peek(&handle).map(|kept| kept.entry)
+    pub fn held(&self, handle: Handle) -> Option<Kept> {
+        self.entries.peek(&handle)
     }
 
     /// Puts what a commit has left.

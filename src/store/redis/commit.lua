@@ -226,4 +226,6 @@ if c.effect == 'replace' then
 end
 -- Read last, so that the server tells the caller's connection of what others do to it from here on.
 local left = redis.call('HMGET', session, '@last_active', '@claims_at')
-return {'done', text(revision), text(seq), h['@birth'], user, now_user, h['@ends_at'], left[1], left[2] or ''}
+-- The commit before this one names all that came before: numbers alone are counted again after a failover.
+local before = string.match(h['@recent'] or '', '([^ :]+):%d+:%d+$') or ''
+return {'done', text(revision), text(seq), h['@birth'], user, now_user, h['@ends_at'], left[1], left[2] or '', before}

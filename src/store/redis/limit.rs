@@ -8,7 +8,7 @@ use crate::quota::Quota;
 use crate::store::{StoreError, Taken};
 
 impl Core {
-    /// Asked on the link of writes: on the other, the server would tell of every key that this touches.
+    /// Asked on the link of writes, on which the server tells of each: a few bytes, and nothing of a session.
     ///
     /// Where an answer is lost one may be taken twice, which is the safe side of a limit.
     pub(super) async fn take(&self, key: String, quota: Quota) -> Result<Taken, StoreError> {

@@ -38,8 +38,9 @@ pub(super) struct Echo {
     pub answered: Answered,
 }
 
-/// Told the answer before anything that comes after it is heard; whether the echo has nothing to tell then.
-pub(super) type Answered = Box<dyn FnOnce(&[u8]) -> bool + Send>;
+/// Told the answer before anything that comes after it is heard, or none if the same was said before it, by whomever;
+/// whether the echo has nothing to tell then.
+pub(super) type Answered = Box<dyn FnOnce(Option<&[u8]>) -> bool + Send>;
 
 /// Where questions go in. Its connection ends with it.
 pub(super) struct Pipe {
@@ -248,7 +249,7 @@ impl Driver {
         }
         let mut state = self.shared.lock();
         if is_push && !state.waiting.front().is_some_and(|next| next.by_push) {
-            // What is said before its answer, as old servers do, is not said again: what comes then is another's.
+            // It is another's; or the server is an old one, and does not say it again after the answer.
             if let Some(echo) = state.waiting.front_mut().and_then(|next| next.echo.as_mut())
                 && *echo.said == *answer
             {
@@ -258,7 +259,10 @@ impl Driver {
         }
         let next = state.waiting.pop_front().ok_or(io::ErrorKind::InvalidData)?;
         drop(state);
-        self.echo = next.echo.and_then(|echo| (echo.answered)(&answer).then_some(echo.said));
+        self.echo = next.echo.and_then(|Echo { said, answered }| {
+            let alone = (!said.is_empty()).then_some(&*answer);
+            answered(alone).then_some(said)
+        });
         // Whoever asked may have left.
         let _ = next.answer.send(answer);
         Ok(())
@@ -307,9 +311,9 @@ mod tests {
         let (pipe, mut far, said, _) = open();
         let (set, ping) = (redis::cmd("SET").arg("k").to_owned(), redis::cmd("PING"));
         let (told, answered) = mpsc::channel();
-        let heed = Box::new(move |answer: &[u8]| {
-            told.send(answer.to_vec()).unwrap();
-            keeps
+        let heed = Box::new(move |answer: Option<&[u8]>| {
+            told.send(answer.map(<[u8]>::to_vec)).unwrap();
+            keeps && answer.is_some()
         });
         let echo = Echo { said: OWN.into(), answered: heed };
         let server = async {
@@ -318,7 +322,8 @@ mod tests {
         };
         let (set, pong, ()) = tokio::join!(pipe.ask(&set, Some(echo)), pipe.ask(&ping, None), server);
         assert_eq!((&*set.unwrap(), &*pong.unwrap()), (DONE.as_bytes(), PONG.as_bytes()));
-        assert_eq!(answered.recv().unwrap(), DONE.as_bytes());
+        let alone = answers.first() == Some(&DONE);
+        assert_eq!(answered.recv().unwrap(), alone.then(|| DONE.into()));
         said.try_iter().map(|said| String::from_utf8(said).unwrap()).collect()
     }
 

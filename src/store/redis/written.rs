@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Weak};
 
-use tokio::time::Instant;
-
 use super::cache::Kept;
 use super::keep::Role;
 use super::link::Line;
@@ -25,7 +23,7 @@ pub(super) struct Written {
     commit: Arc<Commit>,
     /// How the server says that the session has changed; empty where it says nothing.
     said: Vec<u8>,
-    before: Option<Arc<Entry>>,
+    before: Option<Kept>,
 }
 
 impl Written {
@@ -41,19 +39,15 @@ impl Written {
     }
 
     /// What is done once the answer comes on that line.
-    pub fn echo(self: &Arc<Self>, line: &Line, asked_at: Instant) -> Echo {
+    pub fn echo(self: &Arc<Self>, line: &Line) -> Echo {
         let (written, number) = (self.clone(), line.number);
         let said = if line.untold.is_none() { self.said.clone() } else { Vec::new() };
-        let told = !said.is_empty();
-        let answered = Box::new(move |answer: &[u8]| {
+        let answered = Box::new(move |answer: Option<&[u8]>| {
             let Some(core) = written.core.upgrade() else { return false };
-            let entry = told.then(|| written.entry(&core, answer)).flatten();
-            let keeps = entry.is_some();
-            match entry {
-                Some(entry) => {
-                    let (entry, role) = (Arc::new(entry), Role::Writes);
-                    core.cache.put(written.commit.handle, Kept { entry, role, line: number, told, asked_at });
-                }
+            let kept = answer.and_then(|answer| written.kept(&core, answer, number));
+            let keeps = kept.is_some();
+            match kept {
+                Some(kept) => core.cache.put(written.commit.handle, kept),
                 // What is kept is older than the answer.
                 None => core.cache.forget(written.commit.handle),
             }
@@ -62,23 +56,26 @@ impl Written {
         Echo { said, answered }
     }
 
-    /// The session as the answer says that it is, told from what it was one audit record before.
-    fn entry(&self, core: &Core, answer: &[u8]) -> Option<Entry> {
+    /// The session as the answer says that it is, told from what it was one commit before: the answer names that commit,
+    /// since after a failover other commits may have the same numbers. How old it may get counts from when it was read.
+    fn kept(&self, core: &Core, answer: &[u8], line: u64) -> Option<Kept> {
         let words = frame::texts(answer)?;
-        let ["done", revision, seq, birth, _, _, _, last_active, claims_at] = *words else { return None };
+        let ["done", revision, seq, birth, _, _, _, last_active, claims_at, after] = *words else { return None };
         let (revision, seq, birth) = (revision.parse().ok()?, seq.parse().ok()?, Birth::parse(birth)?);
-        let after = |entry: &Entry| {
-            let Entry::Living(record) = entry else { return None };
-            let next = follow(record, &self.commit)?;
-            (next.birth == birth && (next.revision, next.seq) == (revision, seq)).then_some(next)
+        let next = |kept: &Kept| {
+            let Entry::Living(record) = &*kept.entry else { return None };
+            let follows = record.birth == birth && *record.recent.back()?.id.text() == *after;
+            let next = follows.then(|| follow(record, &self.commit)).flatten()?;
+            ((next.revision, next.seq) == (revision, seq)).then_some((next, kept.asked_at))
         };
         let held = core.cache.held(self.commit.handle);
-        let mut record = held.as_deref().and_then(after).or_else(|| self.before.as_deref().and_then(after))?;
-        // What changes without an audit record.
+        let (mut record, asked_at) = held.as_ref().and_then(next).or_else(|| self.before.as_ref().and_then(next))?;
+        // What changes without a commit that is remembered.
         record.last_active = Time(last_active.parse().ok()?);
         if let Proof::Token(token) = &mut record.proof {
             token.claims_at = claims_at.parse().ok()?;
         }
-        Some(Entry::Living(record.into()))
+        let entry = Arc::new(Entry::Living(record.into()));
+        Some(Kept { entry, role: Role::Writes, line, told: true, asked_at })
     }
 }

@@ -206,6 +206,29 @@ async fn what_another_touches_meanwhile_is_not_lost() {
     }
 }
 
+/// After a failover the server may have lost what it had answered: then other commits have the same numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_has_lost_is_not_gone_on_with() {
+    let server = Server::start();
+    let home = home(&server.url(), "prod").await;
+    let fresh = home_with(with_mode(&server.url(), CacheMode::Off), "prod").await;
+    let mut raw = server.raw();
+    for _ in 0..10 {
+        let session = home.session().await;
+        at_hand_at_last(&home, &session).await;
+        let keys = ["sessions", "audit"].map(|kind| format!("prod:{kind}:{{{}}}", session.handle));
+        keys.iter().for_each(|key| drop(raw.say::<u64>(&format!("COPY {key} copy:{key}"))));
+        session.set(1, "lost", "1").await;
+        assert_eq!(revision_at_hand(&home, &session), Some(2));
+        ["reads", "writes"].iter().for_each(|link| cut(&mut raw, link));
+        keys.iter().for_each(|key| drop(raw.say::<u64>(&format!("COPY copy:{key} {key} REPLACE"))));
+        tokio::join!(session.set(1, "a", "1"), session.set(1, "b", "1"));
+        let truth = told(&*load(&fresh, &session).await);
+        assert_eq!(truth["fields"].as_object().unwrap().len(), 2);
+        assert_eq!(told(&*load(&home, &session).await), truth);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_told_of_is_not_kept() {
     let server = Server::start();
