@@ -115,9 +115,9 @@ impl Audit {
         if sinks.is_empty() {
             return;
         }
-        let line: Arc<str> = format!("{record}\n").into();
+        let record: Arc<str> = record.into();
         for sink in sinks.iter() {
-            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sink.records.try_send(line.clone()) {
+            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sink.records.try_send(record.clone()) {
                 sink.dropped.inc();
             }
         }
@@ -158,8 +158,8 @@ impl Sink {
         let dropped = metrics.audit_dropped.get_or_create_owned(&SinkName { sink: name });
         let lost = dropped.clone();
         let writer = std::thread::spawn(move || {
-            let mut writes = true;
-            while let Some((batch, count)) = gather(&waiting) {
+            let (mut writes, mut batch) = (true, Vec::new());
+            while let Some(count) = gather(&waiting, &mut batch) {
                 let written = write(&batch);
                 match &written {
                     Ok(()) if !writes => {
@@ -181,18 +181,19 @@ impl Sink {
     }
 }
 
-/// The next records, whole, and how many they are; none at the end.
-fn gather(waiting: &Receiver<Arc<str>>) -> Option<(Vec<u8>, u64)> {
-    let first = waiting.recv().ok()?;
+/// Takes the next records, each a line of the batch, and says how many they are; none at the end.
+fn gather(waiting: &Receiver<Arc<str>>, batch: &mut Vec<u8>) -> Option<u64> {
+    let mut next = Some(waiting.recv().ok()?);
     std::thread::sleep(GATHERING);
-    let (mut batch, mut count) = (first.as_bytes().to_vec(), 1);
-    while batch.len() < BATCH_BYTES
-        && let Ok(next) = waiting.try_recv()
-    {
-        batch.extend_from_slice(next.as_bytes());
+    batch.clear();
+    let mut count = 0;
+    while let Some(record) = next {
+        batch.extend_from_slice(record.as_bytes());
+        batch.push(b'\n');
         count += 1;
+        next = if batch.len() < BATCH_BYTES { waiting.try_recv().ok() } else { None };
     }
-    Some((batch, count))
+    Some(count)
 }
 
 /// A file that is opened again when it was moved away.

@@ -143,7 +143,7 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     /// The record of a commit, for the store to complete.
     pub fn draft(&self, commit: CommitId, deltas: &[Delta]) -> Option<Draft> {
-        Draft::new(&self.sealed(Some(commit), None, deltas.iter().map(|delta| self.change(delta))))
+        Draft::new(self.sealed(Some(commit), None, deltas.iter().map(|delta| self.change(delta))))
     }
 
     /// The record of a commit that did something with sensitive values and left them what they are.
@@ -152,7 +152,7 @@ impl Facts<'_> {
             let same = self.fingerprint(field, plain);
             Change { field, op, before: same.clone(), after: same }
         });
-        Draft::new(&self.sealed(Some(commit), None, changes))
+        Draft::new(self.sealed(Some(commit), None, changes))
     }
 
     /// The record of a write-back that was refused: for the sinks only.

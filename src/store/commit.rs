@@ -136,18 +136,19 @@ pub struct Rotate {
 
 /// An audit record without `seq` and `revision`: the text of a JSON object, its closing brace left off.
 #[derive(Debug, Clone)]
-pub struct Draft(pub(super) Arc<str>);
+pub struct Draft(pub(super) Arc<String>);
 
 impl Draft {
     /// Takes the text of a JSON object with at least one member.
-    pub fn new(object: &str) -> Option<Self> {
-        object.strip_suffix('}').map(|open| Self(open.into()))
+    pub fn new(object: impl Into<String>) -> Option<Self> {
+        let mut object = object.into();
+        object.pop().filter(|last| *last == '}').map(|_| Self(object.into()))
     }
 
     pub fn complete(&self, seq: u64, revision: u64) -> String {
         let (mut seq_text, mut revision_text) = (itoa::Buffer::new(), itoa::Buffer::new());
         let (seq, revision) = (seq_text.format(seq), revision_text.format(revision));
-        [&*self.0, ",\"seq\":", seq, ",\"revision\":", revision, "}"].concat()
+        [self.0.as_str(), ",\"seq\":", seq, ",\"revision\":", revision, "}"].concat()
     }
 }
 

@@ -217,11 +217,11 @@ async fn what_the_server_has_lost_is_not_gone_on_with() {
         let session = home.session().await;
         at_hand_at_last(&home, &session).await;
         let keys = ["sessions", "audit"].map(|kind| format!("prod:{kind}:{{{}}}", session.handle));
-        keys.iter().for_each(|key| drop(raw.say::<u64>(&format!("COPY {key} copy:{key}"))));
+        keys.iter().for_each(|key| assert_eq!(raw.say::<u64>(&format!("COPY {key} copy:{key}")), 1));
         session.set(1, "lost", "1").await;
         assert_eq!(revision_at_hand(&home, &session), Some(2));
         ["reads", "writes"].iter().for_each(|link| cut(&mut raw, link));
-        keys.iter().for_each(|key| drop(raw.say::<u64>(&format!("COPY copy:{key} {key} REPLACE"))));
+        keys.iter().for_each(|key| assert_eq!(raw.say::<u64>(&format!("COPY copy:{key} {key} REPLACE")), 1));
         tokio::join!(session.set(1, "a", "1"), session.set(1, "b", "1"));
         let truth = told(&*load(&fresh, &session).await);
         assert_eq!(truth["fields"].as_object().unwrap().len(), 2);
