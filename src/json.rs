@@ -1,7 +1,7 @@
 //! JSON objects that are put together by hand.
 //!
-//! For what is written on every request, or on every change: by way of serde a line of the access log takes three times
-//! as much, a record of the trail twice (callgrind).
+//! For what is written on every request, or on every change: by way of serde a line of the access log and a record of the
+//! trail take twice as much (callgrind).
 
 /// An object that is being written. What stands before a value, its key and all punctuation with the quote that opens a
 /// string, is the writer's own text.
