@@ -2,6 +2,7 @@
 
 mod trailers;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -230,15 +231,21 @@ impl Writer {
 
     /// Checks and commits: the backend has acted, and a client that leaves does not undo that.
     async fn write(&self, collected: Collected) -> Result<Written, Refusal> {
-        let work = self.clone().carry_out(collected, Part::Head);
-        self.exchanges.drain.unbroken(Box::pin(telemetry::within(self.place.clone(), work))).await
+        self.exchanges.drain.unbroken(self.work(collected, Part::Head)).await
     }
 
     /// The same on a task of its own, which does not wait for a client that takes nothing of the body.
     fn spawn(&self, collected: Collected) -> JoinHandle<Result<Written, Refusal>> {
-        let work = self.clone().carry_out(collected, Part::Trailers);
-        // Boxed, since a task that is begun is moved several times.
-        self.exchanges.drain.spawn(Box::pin(telemetry::within(self.place.clone(), work)))
+        self.exchanges.drain.spawn(self.work(collected, Part::Trailers))
+    }
+
+    /// Boxed, since it is moved several times.
+    fn work(
+        &self,
+        collected: Collected,
+        part: Part,
+    ) -> Pin<Box<impl Future<Output = Result<Written, Refusal>> + 'static>> {
+        Box::pin(telemetry::within(self.place.clone(), self.clone().carry_out(collected, part)))
     }
 
     async fn attempt(&self, collected: Collected, part: Part) -> Result<Written, Refusal> {

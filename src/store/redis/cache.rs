@@ -141,3 +141,74 @@ impl Cache {
         self.entries.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::clock::Time;
+    use crate::config::ServerAddress;
+    use crate::handle::Birth;
+    use crate::store::Tombstone;
+    use crate::store::redis::link::{Line, Link};
+    use crate::store::redis::pipe::Pipe;
+
+    fn open(link: &Link, number: u64) {
+        let (near, _far) = tokio::io::duplex(64);
+        let broken = CancellationToken::new();
+        let pipe = Pipe::open(Box::new(near), Box::new(|_| ()), broken.clone());
+        let line = Arc::new(Line::new(pipe, number, broken));
+        link.open(&line);
+        link.prove(&line, Instant::now());
+    }
+
+    fn kept(role: Role, line: u64) -> Kept {
+        let entry = Entry::Revoked(Tombstone {
+            birth: Birth([0; 16]),
+            revoked_at: Time(0),
+            until: Time::MAX,
+            over_at: None,
+            seq: 1,
+            yields: false,
+            recent: VecDeque::new(),
+        });
+        Kept { entry: Arc::new(entry), role, line, told: true, asked_at: Instant::now() }
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_on_a_line_that_is_gone_is_read_once_and_kept() {
+        let node = Node::new(ServerAddress { host: "localhost".into(), port: 1 }, None);
+        let (cache, handle) = (Cache::new(&StoreCache::default()), Handle([1; 16]));
+        open(&node.reads, 1);
+        open(&node.writes, 2);
+        cache.put(handle, kept(Role::Writes, 2));
+        assert!(cache.at_hand(handle, &node, Instant::now()).is_some());
+        node.writes.redial();
+        assert!(cache.at_hand(handle, &node, Instant::now()).is_none());
+        let reads = AtomicU32::new(0);
+        for _ in 0..3 {
+            let read = || async {
+                reads.fetch_add(1, Ordering::Relaxed);
+                Ok(Some(kept(Role::Reads, 1)))
+            };
+            assert!(cache.find(handle, &node, read).await.unwrap().is_some());
+        }
+        assert_eq!(reads.into_inner(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_one_link_says_takes_nothing_that_was_had_on_the_other() {
+        let (cache, handle) = (Cache::new(&StoreCache::default()), Handle([1; 16]));
+        for (had, other) in [(Role::Writes, Role::Reads), (Role::Reads, Role::Writes)] {
+            cache.put(handle, kept(had, 1));
+            cache.changed(handle, other);
+            assert!(cache.held(handle).is_some());
+            cache.changed(handle, had);
+            assert!(cache.held(handle).is_none());
+        }
+    }
+}
