@@ -4,30 +4,15 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-use prometheus_client::metrics::counter::Counter;
+use std::time::Duration;
 
 use crate::config::AuditSink;
+use crate::gather::Lines;
 use crate::telemetry::{Metrics, SinkName};
-
-/// Records waiting for one sink. Beyond that its reader is too slow and copies are dropped: the store's stream is
-/// the truth.
-const WAITING: usize = 4096;
-
-/// How long records gather before they are written together: a record that is handed over and written alone costs three
-/// calls of the system and two changes of thread.
-const GATHERING: Duration = Duration::from_millis(5);
-/// Records that are written without waiting for more, in bytes.
-const BATCH_BYTES: usize = 64 << 10;
 
 /// How long each sink has to write what it still holds when the process ends.
 const LAST_COPIES: Duration = Duration::from_secs(2);
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// Hands audit records on to every sink, without ever waiting for one.
 #[derive(Clone, Default)]
@@ -36,8 +21,8 @@ pub struct Audit(Arc<Sinks>);
 #[derive(Default)]
 struct Sinks {
     sinks: Mutex<Vec<Sink>>,
-    /// Writers of sinks that are no more, which still have something to write.
-    retired: Mutex<Vec<JoinHandle<()>>>,
+    /// Of sinks that are no more, which may still have something to write.
+    retired: Mutex<Vec<Lines>>,
     metrics: Metrics,
 }
 
@@ -46,17 +31,16 @@ pub struct NextSinks(Vec<(AuditSink, Option<Sink>)>);
 
 struct Sink {
     of: AuditSink,
-    records: SyncSender<Arc<str>>,
-    writer: JoinHandle<()>,
-    dropped: Counter,
+    records: Lines,
 }
 
 /// A sink could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("the audit file {path} cannot be opened: {error}")]
-pub struct SinkError {
-    path: PathBuf,
-    error: io::Error,
+pub enum SinkError {
+    #[error("the audit file {path} cannot be opened: {error}")]
+    File { path: PathBuf, error: io::Error },
+    #[error("an audit sink cannot have a thread to write: {0}")]
+    Thread(#[from] io::Error),
 }
 
 impl Audit {
@@ -69,7 +53,7 @@ impl Audit {
         self.0.sinks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn retired(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+    fn retired(&self) -> MutexGuard<'_, Vec<Lines>> {
         self.0.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,8 +77,8 @@ impl Audit {
         }
         drop(sinks);
         let mut retired = self.retired();
-        retired.retain(|writer| !writer.is_finished());
-        retired.extend(before.into_iter().map(|sink| sink.writer));
+        retired.retain(|records| !records.is_over(Duration::ZERO));
+        retired.extend(before.into_iter().map(|sink| sink.ended()));
     }
 
     /// Passes on the record of a commit.
@@ -111,28 +95,18 @@ impl Audit {
 
     /// Passes a record on; one that a sink has no room for is counted and dropped there.
     fn publish(&self, record: &str) {
-        let sinks = self.sinks();
-        if sinks.is_empty() {
-            return;
-        }
-        let record: Arc<str> = record.into();
-        for sink in sinks.iter() {
-            if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sink.records.try_send(record.clone()) {
-                sink.dropped.inc();
-            }
+        for sink in self.sinks().iter() {
+            sink.records.add(record.as_bytes(), false);
         }
     }
 
     /// Has the sinks write what they still hold, and ends them. What is published afterwards is dropped.
     pub fn close(&self) {
         let sinks = std::mem::take(&mut *self.sinks());
-        let writers = sinks.into_iter().map(|sink| sink.writer);
-        for writer in writers.chain(std::mem::take(&mut *self.retired())) {
+        let ended: Vec<Lines> = sinks.into_iter().map(Sink::ended).collect();
+        for records in ended.into_iter().chain(std::mem::take(&mut *self.retired())) {
             // A reader that takes nothing is not waited for: the process ends all the same.
-            let patience = Instant::now() + LAST_COPIES;
-            while !writer.is_finished() && Instant::now() < patience {
-                std::thread::sleep(LOOK);
-            }
+            records.is_over(LAST_COPIES);
         }
     }
 }
@@ -140,60 +114,45 @@ impl Audit {
 impl Sink {
     fn open(of: &AuditSink, metrics: &Metrics) -> Result<Self, SinkError> {
         match of {
-            AuditSink::Stdout => Ok(Self::spawn(of, "stdout", metrics, |line| io::stdout().lock().write_all(line))),
+            AuditSink::Stdout => Self::writing(of, "stdout", metrics, |lines| io::stdout().lock().write_all(lines)),
             AuditSink::File(path) => {
-                let mut file = LogFile::open(path).map_err(|error| SinkError { path: path.clone(), error })?;
-                Ok(Self::spawn(of, "file", metrics, move |line| file.write(line)))
+                let mut file = LogFile::open(path).map_err(|error| SinkError::File { path: path.clone(), error })?;
+                Self::writing(of, "file", metrics, move |lines| file.write(lines))
             }
         }
     }
 
-    fn spawn(
+    fn writing(
         of: &AuditSink,
         name: &'static str,
         metrics: &Metrics,
         mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
-    ) -> Self {
-        let (records, waiting): (_, Receiver<Arc<str>>) = sync_channel(WAITING);
+    ) -> Result<Self, SinkError> {
+        let mut writes = true;
         let dropped = metrics.audit_dropped.get_or_create_owned(&SinkName { sink: name });
-        let lost = dropped.clone();
-        let writer = std::thread::spawn(move || {
-            let (mut writes, mut batch) = (true, Vec::new());
-            while let Some(count) = gather(&waiting, &mut batch) {
-                let written = write(&batch);
-                match &written {
-                    Ok(()) if !writes => {
-                        tracing::info!(target: "cloakroom::audit", sink = name, "audit copies are written again");
-                    }
-                    Ok(()) => {}
-                    Err(error) => {
-                        lost.inc_by(count);
-                        // Once, and not for every record that follows.
-                        if writes {
-                            tracing::warn!(target: "cloakroom::audit", sink = name, %error, "audit copies cannot be written");
-                        }
-                    }
+        let records = Lines::to("audit", dropped, move |lines| {
+            let written = write(lines);
+            match &written {
+                Ok(()) if !writes => {
+                    tracing::info!(target: "cloakroom::audit", sink = name, "audit copies are written again");
                 }
-                writes = written.is_ok();
+                // Once, and not for every record that follows.
+                Err(error) if writes => {
+                    tracing::warn!(target: "cloakroom::audit", sink = name, %error, "audit copies cannot be written");
+                }
+                _ => {}
             }
-        });
-        Self { of: of.clone(), records, writer, dropped }
+            writes = written.is_ok();
+            written
+        })?;
+        Ok(Self { of: of.clone(), records })
     }
-}
 
-/// Takes the next records, each a line of the batch, and says how many they are; none at the end.
-fn gather(waiting: &Receiver<Arc<str>>, batch: &mut Vec<u8>) -> Option<u64> {
-    let mut next = Some(waiting.recv().ok()?);
-    std::thread::sleep(GATHERING);
-    batch.clear();
-    let mut count = 0;
-    while let Some(record) = next {
-        batch.extend_from_slice(record.as_bytes());
-        batch.push(b'\n');
-        count += 1;
-        next = if batch.len() < BATCH_BYTES { waiting.try_recv().ok() } else { None };
+    /// Has what waits written, and no more.
+    fn ended(self) -> Lines {
+        self.records.end();
+        self.records
     }
-    Some(count)
 }
 
 /// A file that is opened again when it was moved away.
@@ -212,13 +171,13 @@ impl LogFile {
         Ok(Self { path: path.to_owned(), file, inode, torn: false })
     }
 
-    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+    fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if std::fs::metadata(&self.path).map_or(0, |now| now.ino()) != self.inode {
             *self = Self::open(&self.path)?;
         }
         // What follows a line that was cut off is a line of its own.
         let ended = if self.torn { self.file.write_all(b"\n") } else { Ok(()) };
-        let written = ended.and_then(|()| self.file.write_all(line));
+        let written = ended.and_then(|()| self.file.write_all(lines));
         self.torn = written.is_err();
         written
     }

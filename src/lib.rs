@@ -44,6 +44,7 @@ pub mod in_force;
 pub mod drain;
 pub mod readiness;
 pub mod together;
+pub mod gather;
 pub mod unbroken;
 
 // Beside the corridor.

@@ -8,8 +8,9 @@ use tracing_subscriber::layer::{Layered, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 
-use super::logs::Lines;
+use super::logs::Events;
 use crate::config::{Log, LogFormat};
+use crate::gather::Lines;
 
 type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 type Formatter = Box<dyn Layer<Filtered> + Send + Sync>;
@@ -61,7 +62,7 @@ fn filter(log: &Log) -> EnvFilter {
 }
 
 fn formatter(log: &Log, lines: Lines) -> Formatter {
-    let layer = tracing_subscriber::fmt::layer().with_writer(lines);
+    let layer = tracing_subscriber::fmt::layer().with_writer(Events(lines));
     match log.format {
         LogFormat::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
         LogFormat::Pretty => layer.with_ansi(io::stderr().is_terminal()).boxed(),
