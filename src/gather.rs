@@ -46,7 +46,11 @@ struct Waiting {
 impl Lines {
     /// Begins to hand lines to `write`, many whole ones at a time, on a thread of this name. Lines that do not get
     /// through are counted as lost.
-    pub fn to(name: &str, lost: Counter, write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static) -> io::Result<Self> {
+    pub fn to(
+        name: &str,
+        lost: Counter,
+        write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let lines = Self(Arc::new(Shared { lost, ..Shared::default() }));
         let writing = lines.clone();
         std::thread::Builder::new().name(name.into()).spawn(move || writing.write_to(write))?;

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::{self, ConfigWatch, ReloadNow, Running};
 use crate::clock::Clock;
 use crate::telemetry;
+use crate::together;
 
 use super::{FAILED, check, fail};
 
@@ -57,7 +58,7 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         true => tokio::runtime::Builder::new_multi_thread(),
         false => tokio::runtime::Builder::new_current_thread(),
     };
-    builder.enable_all().build()
+    builder.enable_all().on_thread_park(together::before_sleep).build()
 }
 
 /// Serves until a signal ends it.

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drain::Drain;
 use crate::peer::limit_key;
-use crate::together;
 
 use super::farewell::{self, last_call};
 use super::pace::{Overdue, Pace, Watch};
@@ -245,21 +244,13 @@ impl Course {
     {
         let peer = self.peer;
         loop {
-            let (mut turn, mut put_off) = (pin!(self.turn()), false);
-            let next = poll_fn(|cx| match together::polled(|| connection.as_mut().poll(cx)) {
-                (Poll::Ready(ended), _) => {
+            let mut turn = pin!(self.turn());
+            let next = poll_fn(|cx| match connection.as_mut().poll(cx) {
+                Poll::Ready(ended) => {
                     tell(peer, ended);
                     Poll::Ready(Turn::Over)
                 }
-                // What else there is to do has time until then, once: 800 instructions, twice for a request (callgrind).
-                (Poll::Pending, true) if !put_off => {
-                    put_off = true;
-                    Poll::Pending
-                }
-                (Poll::Pending, _) => {
-                    put_off = false;
-                    turn.as_mut().poll(cx)
-                }
+                Poll::Pending => turn.as_mut().poll(cx),
             });
             match next.await {
                 Turn::Leave => leave(connection.as_mut()),

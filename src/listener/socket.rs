@@ -12,7 +12,9 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use socket2::{Domain, Protocol, Type};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::together;
 
 /// Connections that the kernel holds for us until we accept them.
 const BACKLOG: i32 = 4096;
@@ -79,11 +81,11 @@ impl Door {
                 // Without it, small writes of a stream wait for the acknowledgement of the one before. Of a connection
                 // that is gone already it fails, and so will all else.
                 let _ = stream.set_nodelay(true);
-                Ok((Socket::of(Kind::Tcp(stream)), peer))
+                Ok((Socket::of(Kind::Tcp(stream.into())), peer))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Socket::of(Kind::Unix(stream)), LOCAL))
+                Ok((Socket::of(Kind::Unix(stream.into())), LOCAL))
             }
         }
     }
@@ -150,8 +152,8 @@ pub struct Socket {
 }
 
 enum Kind {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    Tcp(together::Tcp),
+    Unix(together::Unix),
 }
 
 impl Socket {
@@ -175,8 +177,8 @@ impl Socket {
         }
         // What is wrong with it, whoever reads will hear.
         let _ = match &self.kind {
-            Kind::Tcp(stream) => stream.readable().await,
-            Kind::Unix(stream) => stream.readable().await,
+            Kind::Tcp(stream) => stream.read_half().readable().await,
+            Kind::Unix(stream) => stream.read_half().readable().await,
         };
     }
 

@@ -3,7 +3,6 @@
 //! It drops a fragment from a request's target without a word, and it answers what it cannot parse with a bare
 //! status. Both are seen here, on their way in and out, and so is how fast a client sends and takes.
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -24,7 +23,6 @@ use super::pace::Pace;
 use super::socket::take_unread;
 use super::stream::Taking;
 use super::transport::Transport;
-use crate::together::Together;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -32,14 +30,6 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 const LINE_BYTES: usize = 8 << 10;
 /// No answer of the library's own is longer.
 const BARE_ANSWER_BYTES: usize = 256;
-/// Slices that come to no more are written as one, which costs less than having the system gather them (2 % of a
-/// request's CPU).
-const JOINED: usize = 4 << 10;
-
-thread_local! {
-    /// Where they are joined.
-    static PIECE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// What the two ends of a connection's work know of each other.
 #[derive(Debug)]
@@ -51,8 +41,6 @@ pub struct Seen {
     head_due: AtomicBool,
     /// A response's body is being passed on.
     body_open: AtomicBool,
-    /// Something is written at the next turn.
-    write_waits: AtomicBool,
     /// The protocol was changed: what is written is nobody's answer.
     changed: AtomicBool,
     /// An orderly close would pass for the end of a body that broke off.
@@ -66,7 +54,6 @@ impl Seen {
             before_fragment: Mutex::default(),
             head_due: AtomicBool::default(),
             body_open: AtomicBool::default(),
-            write_waits: AtomicBool::default(),
             changed: AtomicBool::default(),
             reset: AtomicBool::default(),
         }
@@ -137,10 +124,10 @@ impl<B> Drop for Answering<B> {
 }
 
 impl<B> Answering<B> {
-    /// Why the body broke off. An HTTP/1 connection ends with that, so what came before has to go out first: at the end
-    /// of this turn, or of the one that it waits for.
+    /// Why the body broke off. An HTTP/1 connection ends with that, so what came before has to go out first, at the end
+    /// of this turn.
     fn poll_broken(&mut self, cx: &mut Context<'_>, error: BoxError, is_new: bool) -> Poll<BoxError> {
-        if self.taking.is_none() && (is_new || self.seen.write_waits.load(Ordering::Acquire)) {
+        if self.taking.is_none() && is_new {
             self.broken = Some(error);
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -194,7 +181,6 @@ pub struct Wire<S: AsFd, R> {
     /// What has to be written before anything else.
     reworded: Bytes,
     protocol: Protocol,
-    together: Together,
     /// Of an HTTP/2 connection, at once.
     streams: u32,
     linger: Linger,
@@ -225,7 +211,6 @@ impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R
             reword,
             reworded: Bytes::new(),
             protocol: Protocol::Http1,
-            together: Together::default(),
             streams,
             linger: Linger::default(),
         }
@@ -233,18 +218,6 @@ impl<S: AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> Wire<S, R
 
     fn poll_paced<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         self.seen.pace.wrote(&polled);
-        polled
-    }
-
-    /// What begins a response waits for others; an event of a stream does not. HTTP/2 gathers by itself, and flushes after
-    /// every frame.
-    fn poll_together(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let begins = self.seen.head_due.load(Ordering::Acquire) && matches!(self.protocol, Protocol::Http1);
-        if !begins {
-            return Poll::Ready(());
-        }
-        let polled = self.together.poll(cx);
-        self.seen.write_waits.store(self.together.waits(), Ordering::Release);
         polled
     }
 
@@ -324,7 +297,6 @@ impl<R> Wire<Transport, R> {
 
 impl<S: AsyncRead + AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<S, R> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_together(cx));
         ready!(self.poll_reworded(cx))?;
         match self.seen.bare_answer(bytes) {
             Some(status) => {
@@ -347,17 +319,9 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpi
             // A bare answer has no body, and so is one slice.
             [only] => self.poll_write(cx, only),
             slices => {
-                ready!(self.poll_together(cx));
                 ready!(self.poll_reworded(cx))?;
                 self.seen.head_due.store(false, Ordering::Release);
-                let written = match slices.iter().map(|slice| slice.len()).sum::<usize>() <= JOINED {
-                    true => PIECE.with_borrow_mut(|piece| {
-                        piece.clear();
-                        slices.iter().for_each(|slice| piece.extend_from_slice(slice));
-                        Pin::new(&mut self.stream).poll_write(cx, piece)
-                    }),
-                    false => Pin::new(&mut self.stream).poll_write_vectored(cx, slices),
-                };
+                let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
                 self.poll_paced(written)
             }
         }
@@ -370,9 +334,6 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin, R: Fn(StatusCode) -> Bytes + Unpi
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_reworded(cx))?;
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        if flushed.is_ready() {
-            self.together.done();
-        }
         self.poll_paced(flushed)
     }
 

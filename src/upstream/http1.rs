@@ -20,7 +20,6 @@ use tokio::task::coop::unconstrained;
 use tokio_util::io::poll_read_buf;
 
 use crate::tls::Duplex;
-use crate::together::Together;
 
 use super::body::Onward;
 use super::fault::Fault;
@@ -41,7 +40,6 @@ const AFTERWARDS: Duration = Duration::from_secs(10);
 pub struct Connection {
     stream: Stream,
     sending: Sending,
-    together: Together,
     /// Why no more of the request could be written; the response may be there all the same.
     unwritten: Option<Fault>,
     /// What has come and was not taken yet.
@@ -85,7 +83,6 @@ impl Connection {
         Self {
             stream: Stream::Whole(stream),
             sending: Sending::default(),
-            together: Together::default(),
             unwritten: None,
             come: BytesMut::new(),
             looked_at: 0,
@@ -104,13 +101,6 @@ impl Connection {
         // Not within the task's budget: once that is spent, every connection would look quiet.
         let read = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer));
         pin!(unconstrained(read)).poll(cx).is_pending()
-    }
-
-    /// The same once it is the connection's turn to write.
-    pub fn poll_quiet(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
-        ready!(self.together.poll(cx));
-        self.together.done();
-        Poll::Ready(self.is_quiet(cx))
     }
 
     /// Begins a request, of which nothing is written yet.

@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::{self, Problems};
 use crate::tls::{self, Duplex};
+use crate::together;
 
 /// When a silent connection is asked whether its other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -100,11 +101,15 @@ impl Origin {
     /// Connects, and agrees on a protocol: on HTTP/1.1 where only that will do.
     pub async fn dial(&self, only_http1: bool) -> io::Result<(Box<dyn Duplex>, Protocol)> {
         let stream = match &self.place {
-            Place::Unix(path) => return Ok((Box::new(UnixStream::connect(path).await?), Protocol::Http1)),
+            Place::Unix(path) => {
+                let stream = together::Unix::from(UnixStream::connect(path).await?);
+                return Ok((Box::new(stream), Protocol::Http1));
+            }
             Place::Tcp => TcpStream::connect(&self.authority).await?,
         };
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+        let stream = together::Tcp::from(stream);
         match &self.speaks {
             Speaks::Http1 => Ok((Box::new(stream), Protocol::Http1)),
             Speaks::Http2 => Ok((Box::new(stream), Protocol::Http2)),
@@ -139,7 +144,7 @@ fn secure(authority: &str, files: &tls::ClientFiles, path: &str, problems: &mut 
 }
 
 async fn shake_hands(
-    stream: TcpStream,
+    stream: together::Tcp,
     config: Arc<rustls::ClientConfig>,
     name: ServerName<'static>,
     only_http1: bool,

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::Either;
@@ -212,16 +212,8 @@ impl Lease {
     pub fn send(&mut self, onward: Onward, patience: Patience) -> impl Future<Output = Outcome> + Send {
         let answer = match &mut self.place {
             Place::Own(connection) => {
-                let mut onward = Some(onward);
-                Either::Left(poll_fn(move |cx| {
-                    if onward.is_some() && !ready!(connection.poll_quiet(cx)) {
-                        return Poll::Ready(Outcome::Failed(Fault::Closed, onward.take()));
-                    }
-                    if let Some(onward) = onward.take() {
-                        connection.begin(onward);
-                    }
-                    connection.poll_head(cx).map(answered)
-                }))
+                connection.begin(onward);
+                Either::Left(poll_fn(|cx| connection.poll_head(cx).map(answered)))
             }
             Place::Shared(stream) => Either::Right(stream.send(for_http2(onward, self.pool.origin.scheme()))),
         };

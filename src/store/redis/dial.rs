@@ -17,6 +17,7 @@ use super::tls::{self, Distrust};
 use crate::config::{self, ServerAddress, ServerUrl};
 use crate::secret::Secret;
 use crate::tls::Duplex;
+use crate::together;
 
 /// When the system looks whether a silent peer is still there, how often, and when it gives one up.
 const KEEPALIVE: Duration = Duration::from_secs(10);
@@ -144,7 +145,8 @@ impl Dialer {
 
     async fn open(&self, address: &ServerAddress, deadline: Instant) -> Result<Box<dyn Duplex>, NoLine> {
         let stream = timely(deadline, TcpStream::connect((address.host.as_str(), address.port)), SILENT).await?;
-        let stream = stream.and_then(|stream| tune(&stream).map(|()| stream)).map_err(|error| io(&error))?;
+        let tuned = stream.and_then(|stream| tune(&stream).map(|()| stream)).map_err(|error| io(&error))?;
+        let stream = together::Tcp::from(tuned);
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
         let nameless = |_| NoLine::Unusable(Unusable::server("no certificate can be for such a host"));
         let name = ServerName::try_from(address.host.clone()).map_err(nameless)?;

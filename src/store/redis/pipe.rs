@@ -21,7 +21,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::frame;
 use crate::tls::Duplex;
-use crate::together::Together;
 
 /// Questions that may be on their way at once; more wait for their turn.
 const ON_THEIR_WAY: usize = 4096;
@@ -101,7 +100,6 @@ impl Pipe {
             writing: Vec::new(),
             written: 0,
             reading: BytesMut::new(),
-            together: Together::default(),
             echo: None,
             _ended: ended.drop_guard(),
         });
@@ -162,7 +160,6 @@ struct Driver {
     /// How much of it is written.
     written: usize,
     reading: BytesMut,
-    together: Together,
     /// What has nothing to tell, should it be what comes next of its kind.
     echo: Option<Vec<u8>>,
     _ended: DropGuard,
@@ -180,22 +177,12 @@ impl Future for Driver {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let driver = &mut *self;
         driver.shared.driver.register(cx.waker());
-        let went = driver.read(cx).and_then(|()| {
-            // Whoever is ready to ask as well may do so first: what is asked together costs one call of the system.
-            if driver.has_questions() && driver.together.poll(cx).is_pending() {
-                return Ok(());
-            }
-            driver.write(cx)
-        });
+        let went = driver.read(cx).and_then(|()| driver.write(cx));
         if went.is_ok() { Poll::Pending } else { Poll::Ready(()) }
     }
 }
 
 impl Driver {
-    fn has_questions(&self) -> bool {
-        !self.shared.lock().out.is_empty()
-    }
-
     /// Writes until all is written, or no more is taken for now.
     fn write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         loop {
@@ -206,7 +193,6 @@ impl Driver {
             }
             let rest = self.writing.get(self.written..).unwrap_or_default();
             if rest.is_empty() {
-                self.together.done();
                 return match Pin::new(&mut self.stream).poll_flush(cx) {
                     Poll::Ready(flushed) => flushed,
                     Poll::Pending => Ok(()),
