@@ -9,10 +9,7 @@ use quick_cache::sync::Cache;
 
 use crate::config::{self, Problems};
 use crate::handle::Handle;
-use crate::headers::{
-    self, Lines, Names, Reserved, Survey, TRACEPARENT, TRACESTATE, X_FORWARDED_FOR, X_FORWARDED_HOST,
-    X_FORWARDED_PROTO, X_REQUEST_ID,
-};
+use crate::headers::{self, Lines, Names, Reserved, Survey, TRACEPARENT, TRACESTATE, X_REQUEST_ID};
 use crate::listener::Arrival;
 use crate::peer::Peer;
 use crate::route::RouteIndex;
@@ -122,7 +119,7 @@ impl Context {
         if head.version == Version::HTTP_2 {
             headers::join_cookies(&mut head.headers);
         }
-        let forwarded = Forwarded::new(head, peer, arrival.secure);
+        let forwarded = Forwarded::new(head, peer, arrival);
         let request_id = request_id(&head.headers, peer);
         while found.void
             && let Some(name) = head.headers.keys().find(|name| is_void(name)).cloned()
@@ -239,18 +236,7 @@ impl Context {
         if stripped.was_named {
             head.headers.remove(X_REQUEST_ID);
         }
-        let forwarded = &stripped.forwarded;
-        if forwarded.continued {
-            for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, header::FORWARDED] {
-                head.headers.remove(name);
-            }
-        }
-        lines.add(&X_FORWARDED_FOR, &forwarded.for_);
-        lines.add(&X_FORWARDED_PROTO, &forwarded.proto);
-        if let Some(host) = &forwarded.host {
-            lines.add(&X_FORWARDED_HOST, host);
-        }
-        lines.add(&header::FORWARDED, &forwarded.elements);
+        stripped.forwarded.put(&mut head.headers, lines);
         lines.add(&X_REQUEST_ID, &*stripped.request_id);
         lines.add(&TRACEPARENT, &**stripped.trace.parent());
         if let Some(state) = stripped.trace.state() {

@@ -147,11 +147,11 @@ impl Exchanges {
         if stripped.coded {
             return Err(RouteError::Malformed(Malformed::Coding).into());
         }
-        let taken = self.rooms.verifier.take(&mut head.headers);
+        let mut taken = self.rooms.verifier.take(&mut head.headers);
         let route = self.route(head, stripped.fragment, course, record)?;
         let counted = self.rooms.limiter.admit_peer(route.index, client, &*self.store).await?;
         let policy = self.rooms.policies.of(&route);
-        let credential = self.identify(head, (&route, policy), stripped, taken, course)?;
+        let credential = self.identify(head, (&route, policy), stripped, &mut taken, course)?;
         let entrant = self.load(head, (&route, policy), client, credential.as_ref(), stripped).await?;
         if let Some(session) = &entrant.session {
             record.loaded(session.handle(), session.revision(), session.at_hand);
@@ -163,7 +163,11 @@ impl Exchanges {
         let upgrade = stripped.upgrade.as_ref().map(|_| tunnel::client_side(head));
         let mut request = self.prepare((head, body), policy, &admitted, stripped)?;
         let answer = self.forward(&mut request, &admitted, record).await?;
-        writing::settle(self, answer, admitted, upgrade, stripped, record).await
+        let (mut passage, due) = writing::open(self, answer, admitted, upgrade, stripped, record.place())?;
+        if let Some(due) = due {
+            passage.write(due, record).await?;
+        }
+        Ok(passage)
     }
 
     fn route(

@@ -115,9 +115,9 @@ impl Verifier {
     }
 
     /// The credential that decides on a route.
-    pub fn decide(&self, route: RouteIndex, taken: Taken) -> Option<Credential> {
-        let carrier = self.pick(route, &taken)?;
-        taken.into_one(carrier)
+    pub fn decide(&self, route: RouteIndex, taken: &mut Taken) -> Option<Credential> {
+        let carrier = self.pick(route, taken)?;
+        taken.take_one(carrier)
     }
 
     /// By which carrier that credential came.
@@ -364,8 +364,8 @@ mod tests {
             (Some(vec![CredentialKind::Introspection]), None),
         ] {
             let policy = RoutePolicy::new(kinds.clone(), false);
-            let taken = take();
-            let picked = policy.pick(&taken).and_then(|carrier| taken.into_one(carrier));
+            let mut taken = take();
+            let picked = policy.pick(&taken).and_then(|carrier| taken.take_one(carrier));
             assert_eq!(picked.map(|one| one.kind()), decides, "{kinds:?}");
         }
     }

@@ -10,9 +10,14 @@ pub struct Object(String);
 impl Object {
     /// Begins with that text; the capacity is in bytes, and grows where it has to.
     pub fn begin(text: &str, capacity: usize) -> Self {
-        let mut object = Self(String::with_capacity(capacity));
-        object.0.push_str(text);
-        object
+        Self::begin_in(String::with_capacity(capacity), text)
+    }
+
+    /// The same in the place of another text.
+    pub fn begin_in(mut place: String, text: &str) -> Self {
+        place.clear();
+        place.push_str(text);
+        Self(place)
     }
 
     /// Text as it is.

@@ -50,6 +50,8 @@ pub struct Listener {
 pub struct Arrival {
     /// Who connected, or for whom a PROXY header says that they did.
     pub peer: SocketAddr,
+    /// Their address as it is written.
+    pub from: Arc<str>,
     /// Whether over TLS.
     pub secure: bool,
     /// Whether the target had a fragment, which the parsed request does not show.

@@ -1,6 +1,7 @@
 //! Who is at the other end, and who of those before it is believed.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -51,6 +52,11 @@ impl TrustedProxies {
         }
         client
     }
+}
+
+/// An address as it is written in headers.
+pub fn written(address: SocketAddr) -> Arc<str> {
+    address.ip().to_canonical().to_string().into()
 }
 
 /// What limits per client address count by: an IPv4 address, or the /64 that one IPv6 host commands.

@@ -102,7 +102,7 @@ impl Upstreams {
     /// whole, for as long as the route gives its backend.
     ///
     /// The request is taken out of its place when it is sent; without one there is nothing to answer.
-    pub async fn forward(&self, route: RouteIndex, request: &mut Option<Onward>) -> Result<Answer, UpstreamError> {
+    pub async fn forward(&self, route: RouteIndex, request: &mut Option<Box<Onward>>) -> Result<Answer, UpstreamError> {
         let Some(upstream) = self.routes.get(route.position()) else { return Err(UpstreamError::ConnectTimeout) };
         upstream.exchange(request).await
     }

@@ -18,6 +18,7 @@ use crate::exchange::{Rooms, preflight};
 use crate::headers::{self, Lines, TRACEPARENT, TRACESTATE};
 use crate::identity::{Carrier, Taken};
 use crate::listener::Arrival;
+use crate::peer::written;
 use crate::respond::Refusal;
 use crate::route::{Fit, Route, RouteIndex};
 use crate::session::{FieldIndex, Schema};
@@ -189,8 +190,10 @@ impl Explained<'_> {
                 return explanation;
             }
         };
+        let peer = (args.peer, 0).into();
         let arrival = Arrival {
-            peer: (args.peer, 0).into(),
+            peer,
+            from: written(peer),
             secure: args.url.secure,
             fragment: args.url.has_fragment(),
             crowded: false,

@@ -25,11 +25,11 @@ impl Exchanges {
         head: &mut Parts,
         (route, policy): (&Route, &Policy),
         stripped: &Stripped,
-        taken: Result<Taken, Ambiguous>,
+        taken: &mut Result<Taken, Ambiguous>,
         course: &mut Course,
     ) -> Result<Option<Credential>, Refusal> {
-        let taken = taken?;
-        self.rooms.verifier.give_back(route.index, &taken, &mut head.headers);
+        let Ok(taken) = taken else { return Err(Ambiguous.into()) };
+        self.rooms.verifier.give_back(route.index, taken, &mut head.headers);
         if policy::preflight(head).is_some() {
             return Ok(None);
         }

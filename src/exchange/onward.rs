@@ -62,7 +62,7 @@ impl Exchanges {
         policy: &Policy,
         admitted: &Admitted,
         stripped: &Stripped,
-    ) -> Result<Option<Onward>, Refusal> {
+    ) -> Result<Option<Box<Onward>>, Refusal> {
         let Some(body) = body.take() else { return Err(Refusal::BodyBroken) };
         let context = self.rooms.context.clone();
         let mut lines = Lines::with_capacity(LINES);
@@ -100,7 +100,8 @@ impl Exchanges {
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = std::mem::take(&mut head.uri);
         *request.headers_mut() = std::mem::take(&mut head.headers);
-        Ok(Some(Onward { request, lines, upgrade: stripped.upgrade.is_some() }))
+        // Boxed, since it is handed on several times.
+        Ok(Some(Box::new(Onward { request, lines, upgrade: stripped.upgrade.is_some() })))
     }
 
     /// Why a session was taken from under its exchange: it came to its absolute expiry, or was revoked.
@@ -115,14 +116,14 @@ impl Exchanges {
 
     pub(super) async fn forward(
         &self,
-        request: &mut Option<Onward>,
+        request: &mut Option<Box<Onward>>,
         admitted: &Admitted,
         record: &mut Record,
     ) -> Result<Answer, Refusal> {
         let Some(sent) = request.as_ref().map(|onward| onward.request.body().sent()) else {
             return Err(Refusal::BodyBroken);
         };
-        record.forwarded(sent.tally(), self.rooms.upstreams.authority(admitted.route.index));
+        record.forwarded(sent.tally(), sent.began().into_std(), self.rooms.upstreams.authority(admitted.route.index));
         let forwarding = self.rooms.upstreams.forward(admitted.route.index, request);
         let answer = match &admitted.presence {
             Some(presence) => tokio::select! {

@@ -63,57 +63,49 @@ struct Written {
     committed: Committed,
 }
 
-/// Takes the write-back out of an answer, has it committed, and makes the response ready for the client.
-pub async fn settle(
+/// What a backend's head asks to be written back.
+pub struct Due {
+    collected: Collected,
+    carrier: Option<Carrier>,
+}
+
+/// Takes the write-back out of an answer, and makes the response ready for the client.
+pub fn open(
     exchanges: &Arc<Exchanges>,
     answer: Answer,
     admitted: Admitted,
     client: Option<OnUpgrade>,
     stripped: &Stripped,
-    record: &mut Record,
-) -> Result<Passage, Refusal> {
+    place: Option<Place>,
+) -> Result<(Passage, Option<Due>), Refusal> {
     let Answer { mut head, reply, sent } = answer;
     let tunnel = upgraded(head.status, client)?;
     let context = &exchanges.rooms.context;
     let found = Survey::of(&head.headers, |name| context.reserved().is_ours(name));
-    let collected = match found.void {
-        true => Collected::take(&mut head.headers, &context.names, context.reserved()),
-        false => Collected::default(),
-    };
-    clean(&mut head, found, exchanges, tunnel.is_some());
     let Admitted { route, session, assertion, carrier, presence, permit, preflight } = admitted;
-    let policy = exchanges.rooms.policies.of(&route);
-    let mut writer = Writer {
-        exchanges: exchanges.clone(),
-        request_id: stripped.request_id.clone(),
-        traceparent: stripped.trace.parent().clone(),
-        route: route.clone(),
-        session,
-        assertion,
-        own: None,
-        place: record.place(),
-    };
-    let strict = policy.on_reject == OnReject::Fail && head.status.as_u16() < 400;
-    let mut presence = presence;
-    if !collected.is_empty() && !preflight {
-        let permissions = &exchanges.rooms.permissions;
-        if collected.ends_session() && (permissions.end(route.index) || permissions.start(route.index).is_some()) {
-            // What ends the session, or puts another in its place, is still the answer to its client.
-            presence = None;
-        }
-        let written = writer.write(collected).await;
-        if let Some(written) = note(written, strict, record)? {
-            writer.own = written.committed.revision;
-            announce(exchanges, &mut head, &route, carrier, &written.committed);
-        }
-    }
+    let due = found.void.then(|| Collected::take(&mut head.headers, &context.names, context.reserved()));
+    let due = due.filter(|collected| !collected.is_empty() && !preflight);
+    clean(&mut head, found, exchanges, tunnel.is_some());
     let passes = stripped.trailers;
     if found.trailer {
         filter_trailer_field(&mut head.headers, context.reserved(), passes);
     }
+    let policy = exchanges.rooms.policies.of(&route);
+    let (strict, idle) = (policy.on_reject == OnReject::Fail && head.status.as_u16() < 400, policy.idle);
     let sized = head.headers.contains_key(header::CONTENT_LENGTH);
+    let writer = Writer {
+        exchanges: exchanges.clone(),
+        request_id: stripped.request_id.clone(),
+        traceparent: stripped.trace.parent().clone(),
+        route,
+        session,
+        assertion,
+        own: None,
+        place,
+    };
     let trailers = TrailerWriting::new(writer, trailers::Terms { strict, passes, preflight, sized });
-    Ok(Passage { head, reply, sent, presence, permit, trailers, idle: policy.idle, tunnel })
+    let passage = Passage { head, reply, sent, presence, permit, trailers, idle, tunnel };
+    Ok((passage, due.map(|collected| Due { collected, carrier })))
 }
 
 /// The client's side of a change of protocol. A backend that changes it unasked is no backend to talk to.
@@ -199,6 +191,23 @@ fn filter_trailer_field(headers: &mut HeaderMap, reserved: &headers::Reserved, p
 }
 
 impl Passage {
+    /// Has committed what is to be written back.
+    pub async fn write(&mut self, due: Due, record: &mut Record) -> Result<(), Refusal> {
+        let Due { collected, carrier } = due;
+        let writer = &mut self.trailers.writer;
+        let (permissions, route) = (&writer.exchanges.rooms.permissions, writer.route.index);
+        if collected.ends_session() && (permissions.end(route) || permissions.start(route).is_some()) {
+            // What ends the session, or puts another in its place, is still the answer to its client.
+            self.presence = None;
+        }
+        let written = writer.write(collected).await;
+        if let Some(written) = note(written, self.trailers.terms.strict, record)? {
+            writer.own = written.committed.revision;
+            announce(&writer.exchanges, &mut self.head, &writer.route, carrier, &written.committed);
+        }
+        Ok(())
+    }
+
     /// The response as the client gets it.
     pub fn respond(mut self, exchanges: &Exchanges, mut record: Record) -> Response<ReplyBody> {
         // A proxy speaks its own version, whatever the backend's is (RFC 9112, section 2.3).
@@ -272,12 +281,14 @@ impl Writer {
             }
             (Wish::Start(values), session) => {
                 let carry = rooms.permissions.start(self.route.index).map_or(&[][..], |start| &start.carry);
+                let actor = self.actor();
+                // Boxed, so that what only changes a session has no room for them.
                 let new_id = match &self.assertion {
                     Some(assertion) => {
-                        sessions.start_by_token(assertion, session, &values, carry, &self.actor()).await?;
+                        Box::pin(sessions.start_by_token(assertion, session, &values, carry, &actor)).await?;
                         None
                     }
-                    None => Some(sessions.start(session, &values, carry, &self.actor()).await?.id),
+                    None => Some(Box::pin(sessions.start(session, &values, carry, &actor)).await?.id),
                 };
                 let committed = Committed { revision: Some(1), new_id, ..Committed::default() };
                 Ok(Written { outcome: WriteBack::Started, committed })

@@ -25,6 +25,16 @@ impl Lines {
         }
     }
 
+    /// The same, of a value that is put together.
+    pub fn add_parts(&mut self, name: &HeaderName, parts: &[&str]) {
+        if parts.iter().all(|part| may_stand(part.as_bytes())) {
+            self.0.extend_from_slice(name.as_str().as_bytes());
+            self.0.extend_from_slice(b": ");
+            parts.iter().for_each(|part| self.0.extend_from_slice(part.as_bytes()));
+            self.0.extend_from_slice(b"\r\n");
+        }
+    }
+
     pub fn add_all(&mut self, lines: &Self) {
         self.0.extend_from_slice(&lines.0);
     }

@@ -89,8 +89,8 @@ impl Taken {
         self.0.iter().flatten()
     }
 
-    pub(super) fn into_one(self, carrier: Carrier) -> Option<Credential> {
-        self.0.into_iter().flatten().find(|one| one.carrier == carrier)
+    pub(super) fn take_one(&mut self, carrier: Carrier) -> Option<Credential> {
+        self.0.iter_mut().find_map(|one| one.take_if(|one| one.carrier == carrier))
     }
 }
 

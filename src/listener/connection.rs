@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::Drain;
-use crate::peer::limit_key;
+use crate::peer::{limit_key, written};
 
 use super::farewell::{self, last_call};
 use super::pace::{Overdue, Pace, Watch};
@@ -131,7 +131,7 @@ impl Open {
             async move { farewell::due(&drain, &pace).await }
         });
         let course = Course { peer, watch: Watch::new(pace, limits.clone()), due, leaving: false, cut: cut.clone() };
-        let client = Client { service, seen, drain, peer, secure, headers, cut };
+        let client = Client { service, seen, drain, peer, from: written(peer), secure, headers, cut };
         course.run(wire, &self.terms, Arc::new(client)).await;
     }
 }
@@ -142,6 +142,8 @@ struct Client<S> {
     seen: Arc<Seen>,
     drain: Drain,
     peer: SocketAddr,
+    /// Its address as it is written.
+    from: Arc<str>,
     secure: bool,
     /// How many headers a request may have.
     headers: usize,
@@ -161,6 +163,7 @@ impl<S: Service> Client<S> {
         };
         let arrival = Arrival {
             peer: self.peer,
+            from: self.from.clone(),
             secure: self.secure,
             fragment: seen.had_fragment(request.method(), request.uri()),
             crowded: request.headers().len() > self.headers,

@@ -129,8 +129,7 @@ impl Record {
     }
 
     /// The request goes to the backend, and so does its body, as far as it comes.
-    pub fn forwarded(&mut self, body: Arc<dyn Tally>, authority: &str) {
-        let now = Instant::now();
+    pub fn forwarded(&mut self, body: Arc<dyn Tally>, now: Instant, authority: &str) {
         self.own.stop(now);
         if let Some(spans) = &mut self.spans {
             spans.forwarded(authority);
@@ -262,7 +261,7 @@ impl Record {
         }
         let line = self.line(last);
         match change::json_lines() {
-            Some(lines) => lines.add(&line.json(), false),
+            Some(lines) => line.add_to(lines),
             None => line.event(),
         }
     }

@@ -102,6 +102,11 @@ impl Default for Sent {
 }
 
 impl Sent {
+    /// When it was begun.
+    pub fn began(&self) -> Instant {
+        self.0.began
+    }
+
     /// What counts its bytes.
     pub fn tally(&self) -> Arc<dyn Tally> {
         self.0.clone()

@@ -104,7 +104,7 @@ impl Connection {
     }
 
     /// Begins a request, of which nothing is written yet.
-    pub fn begin(&mut self, onward: Onward) {
+    pub fn begin(&mut self, onward: Box<Onward>) {
         self.to_head = onward.request.method() == Method::HEAD;
         self.sending.begin(onward);
     }

@@ -1,7 +1,7 @@
 //! Connections to one backend, kept between requests or shared by them.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -203,19 +203,20 @@ pub enum Outcome {
     /// The head of a response, and its body if it comes over a shared connection.
     Answered(Parts, Option<Incoming>),
     /// With the request, if nothing of it was sent.
-    Failed(Fault, Option<Onward>),
+    Failed(Fault, Option<Box<Onward>>),
     Overdue(Overdue),
 }
 
 impl Lease {
     /// Sends a request, and waits for the head of its response for as long as the patience says.
-    pub fn send(&mut self, onward: Onward, patience: Patience) -> impl Future<Output = Outcome> + Send {
+    pub fn send(&mut self, onward: Box<Onward>, patience: Patience) -> impl Future<Output = Outcome> + Send {
         let answer = match &mut self.place {
             Place::Own(connection) => {
                 connection.begin(onward);
                 Either::Left(poll_fn(|cx| connection.poll_head(cx).map(answered)))
             }
-            Place::Shared(stream) => Either::Right(stream.send(for_http2(onward, self.pool.origin.scheme()))),
+            // Boxed, so that what goes over HTTP/1.1 has no room for it.
+            Place::Shared(stream) => Either::Right(Box::pin(stream.send(for_http2(onward, self.pool.origin.scheme())))),
         };
         bounded(answer, &self.sent, patience, &mut self.alarm)
     }
@@ -240,13 +241,16 @@ fn answered(head: Result<Parts, Fault>) -> Outcome {
     head.map_or_else(|fault| Outcome::Failed(fault, None), |head| Outcome::Answered(head, None))
 }
 
-async fn bounded(answer: impl Future<Output = Outcome>, sent: &Sent, patience: Patience, alarm: &mut Alarm) -> Outcome {
-    let mut answer = pin!(answer);
-    poll_fn(|cx| match answer.as_mut().poll(cx) {
+fn bounded(
+    mut answer: impl Future<Output = Outcome> + Unpin,
+    sent: &Sent,
+    patience: Patience,
+    alarm: &mut Alarm,
+) -> impl Future<Output = Outcome> {
+    poll_fn(move |cx| match Pin::new(&mut answer).poll(cx) {
         Poll::Pending => sent.poll_overdue(patience, alarm, cx).map(Outcome::Overdue),
         answered => answered,
     })
-    .await
 }
 
 impl std::fmt::Debug for Lease {

@@ -18,8 +18,8 @@ impl Upstream {
     /// It is tried a second time, over a new connection, if the first was refused, or was a kept one that the backend
     /// had closed: the connection then gives the request back, and not a byte of it had left. Nothing else is ever
     /// repeated, whatever its method: what was written in part may have been acted on.
-    pub(super) async fn exchange(&self, request: &mut Option<Onward>) -> Result<Answer, UpstreamError> {
-        let need = request.as_ref().map(Need::of).ok_or(UpstreamError::Unsent)?;
+    pub(super) async fn exchange(&self, request: &mut Option<Box<Onward>>) -> Result<Answer, UpstreamError> {
+        let need = request.as_deref().map(Need::of).ok_or(UpstreamError::Unsent)?;
         let mut kept = self.pool.take(&need);
         let mut tries = 0;
         loop {

@@ -62,7 +62,7 @@ impl Stream {
                 // Its lines are among its headers now, but for what only HTTP/1.1 has, which it may go over the next time.
                 let mut lines = Lines::default();
                 lines.add(&header::CONNECTION, "te");
-                let unsent = unsent.map(|request| Onward { request, lines, upgrade: false });
+                let unsent = unsent.map(|request| Box::new(Onward { request, lines, upgrade: false }));
                 Outcome::Failed(failed.into_error().into(), unsent)
             }
         }
@@ -125,8 +125,8 @@ impl Future for Driver {
 }
 
 /// A request as HTTP/2 has it: its authority stands in the target, and no protocol can be changed.
-pub fn for_http2(onward: Onward, scheme: &str) -> Request<Outgoing> {
-    let Onward { mut request, lines, .. } = onward;
+pub fn for_http2(onward: Box<Onward>, scheme: &str) -> Request<Outgoing> {
+    let Onward { mut request, lines, .. } = *onward;
     *request.version_mut() = Version::HTTP_2;
     request.headers_mut().extend(lines.fields());
     request.headers_mut().remove(header::UPGRADE);

@@ -15,9 +15,9 @@ use super::{Writer, Written, cut_off, note};
 
 /// Writes back what stands in a response's trailers, between the last byte of its body and its end.
 pub struct TrailerWriting {
-    writer: Writer,
+    pub(super) writer: Writer,
     state: State,
-    terms: Terms,
+    pub(super) terms: Terms,
 }
 
 enum State {

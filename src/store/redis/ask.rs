@@ -138,8 +138,9 @@ impl Core {
             None => node.clone(),
             Some(address) => match self.servers.map().nodes.iter().find(|node| node.address == *address) {
                 Some(node) => node.clone(),
-                // One that has no slot yet is not in the map.
-                None => return self.stranger(address, errand.patience).await,
+                // One that has no slot yet is not in the map. Boxed, as it is rare and its state large: 2.5 KiB that every
+                // question would have room for.
+                None => return Box::pin(self.stranger(address, errand.patience)).await,
             },
         };
         let link = if errand.role == Role::Reads { &node.reads } else { &node.writes };

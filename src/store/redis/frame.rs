@@ -84,21 +84,17 @@ impl<'a> Line<'a> {
     fn at(bytes: &'a [u8], at: usize) -> io::Result<Option<Self>> {
         let Some((kind, rest)) = bytes.get(at..).and_then(<[u8]>::split_first) else { return Ok(None) };
         // Nearly all are a length: shorter than what a search by many bytes at once pays for.
-        let (mut near, mut number) = (None, None);
-        for (at, byte) in rest.iter().take(8).enumerate() {
-            match byte {
-                b'0'..=b'9' if at == 0 || number.is_some() => {
-                    number = Some(10 * number.unwrap_or(0) + usize::from(byte - b'0'));
-                }
-                b'\r' => {
-                    near = Some(at);
-                    break;
-                }
-                _ => number = None,
-            }
-        }
-        let Some(end) = near.or_else(|| memchr::memchr(b'\r', rest)) else { return Ok(None) };
-        let number = number.filter(|_| near.is_some());
+        let digits = rest.iter().take(8).take_while(|byte| byte.is_ascii_digit());
+        let (count, size) =
+            digits.fold((0, 0), |(count, size), byte| (count + 1, 10 * size + usize::from(byte - b'0')));
+        let is_number = count > 0 && rest.get(count) == Some(&b'\r');
+        let (number, end) = match is_number {
+            true => (Some(size), count),
+            false => match memchr::memchr(b'\r', rest) {
+                Some(end) => (None, end),
+                None => return Ok(None),
+            },
+        };
         match rest.get(end + 1) {
             None => Ok(None),
             Some(b'\n') => {

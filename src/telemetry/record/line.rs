@@ -1,15 +1,13 @@
 //! A line of the access log.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::gather::Lines;
 use crate::handle::Handle;
 use crate::json::Object;
 
 pub const TARGET: &str = "cloakroom::access";
-/// More than most lines have.
-const LINE_BYTES: usize = 640;
-
 /// What a line says; what is not known of an exchange is not in it.
 pub struct Line<'a> {
     pub time: SystemTime,
@@ -35,12 +33,17 @@ pub struct Line<'a> {
 }
 
 impl Line<'_> {
-    /// As JSON, in the shape of all other lines, its end included.
-    ///
+    /// Adds it to the others, as JSON in their shape.
+    pub fn add_to(&self, lines: &Lines) {
+        let text = self.json(LINE.take());
+        lines.add(text.as_bytes(), false);
+        LINE.set(text);
+    }
+
     /// Put together by hand: this line is written for every request, and takes 27,000 instructions by way of an event,
     /// 6,500 by way of serde, and 2,800 so (callgrind).
-    pub fn json(&self) -> Vec<u8> {
-        let mut json = Object::begin(r#"{"timestamp":""#, LINE_BYTES);
+    fn json(&self, place: String) -> String {
+        let mut json = Object::begin_in(place, r#"{"timestamp":""#);
         time(&mut json, self.time);
         let number = |json: &mut Object, before: &str, value: Option<u64>| {
             value.into_iter().for_each(|value| json.number(before, value));
@@ -77,8 +80,8 @@ impl Line<'_> {
             json.text(r#","trace_id":""#, trace_id);
         }
         json.word(r#","target":""#, TARGET);
-        json.put("}\n");
-        json.into_text().into_bytes()
+        json.put("}");
+        json.into_text()
     }
 
     /// The same for whoever formats or captures events.
@@ -108,6 +111,8 @@ impl Line<'_> {
 }
 
 thread_local! {
+    /// Where a line is put together.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
     /// The last second that was told here, and how it is written, up to its fraction.
     static SECOND: RefCell<(u64, String)> = const { RefCell::new((u64::MAX, String::new())) };
 }
@@ -167,9 +172,9 @@ mod tests {
     }
 
     fn read(line: &Line<'_>) -> Value {
-        let text = String::from_utf8(line.json()).unwrap();
-        assert_eq!(text.matches('\n').count(), 1);
-        serde_json::from_str(text.strip_suffix('\n').unwrap()).unwrap()
+        let text = line.json("another line".into());
+        assert!(!text.contains('\n'));
+        serde_json::from_str(&text).unwrap()
     }
 
     #[test]

@@ -46,8 +46,9 @@ enum Framing {
 
 impl Sending {
     /// Begins a request; nothing of it is written yet.
-    pub fn begin(&mut self, onward: Onward) {
-        let (head, body) = onward.request.into_parts();
+    pub fn begin(&mut self, onward: Box<Onward>) {
+        let Onward { request, lines, .. } = *onward;
+        let (head, body) = request.into_parts();
         let sized = body.size_hint().exact().filter(|_| head.headers.contains_key(header::CONTENT_LENGTH));
         let whole = body.is_end_stream();
         (self.written, self.rest, self.unflushed) = (0, None, true);
@@ -66,7 +67,7 @@ impl Sending {
         if let Some(authority) = head.uri.authority() {
             self.put_line(&header::HOST, authority.as_str().as_bytes());
         }
-        self.out.extend_from_slice(onward.lines.as_bytes());
+        self.out.extend_from_slice(lines.as_bytes());
         if !whole {
             if sized.is_none() {
                 self.out.extend_from_slice(b"transfer-encoding: chunked\r\n");
