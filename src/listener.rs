@@ -1,6 +1,7 @@
 //! Where clients connect: accepted, bounded, served, and let go in order.
 
 mod arriving;
+mod bell;
 mod connection;
 mod farewell;
 mod frames;

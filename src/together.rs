@@ -25,9 +25,11 @@ const SMALL: usize = 4 << 10;
 const WAITING: usize = 16 << 10;
 /// So many streams with something to write wait for no others.
 const MANY: usize = 64;
+/// Nor does any while so much else was written that was too large to wait: of that there may be more and more.
+const LARGE: usize = 8;
 
 thread_local! {
-    static DESK: RefCell<Desk> = const { RefCell::new(Desk { open: false, letters: Vec::new(), spare: Vec::new() }) };
+    static DESK: RefCell<Desk> = const { RefCell::new(Desk { open: false, letters: Vec::new(), passed: 0, spare: Vec::new() }) };
 }
 
 /// What this thread is still to write.
@@ -35,6 +37,8 @@ struct Desk {
     /// Whether the thread says when it is about to sleep: without that, nothing may wait.
     open: bool,
     letters: Vec<Arc<dyn Letter>>,
+    /// How many writes have gone past them.
+    passed: usize,
     /// Buffers that were used a moment ago, and so are in the processor's caches.
     spare: Vec<Vec<u8>>,
 }
@@ -52,11 +56,25 @@ pub fn before_sleep() {
 }
 
 fn send_all() {
-    let mut letters = DESK.with_borrow_mut(|desk| std::mem::take(&mut desk.letters));
+    let mut letters = DESK.with_borrow_mut(|desk| {
+        desk.passed = 0;
+        std::mem::take(&mut desk.letters)
+    });
     for letter in letters.drain(..) {
         spare(letter.send());
     }
     DESK.with_borrow_mut(|desk| desk.letters = letters);
+}
+
+/// Notes that something is written past what waits.
+fn pass() {
+    let due = DESK.with_borrow_mut(|desk| {
+        desk.passed += 1;
+        desk.passed >= LARGE
+    });
+    if due {
+        send_all();
+    }
 }
 
 fn spare(mut buffer: Vec<u8>) {
@@ -148,8 +166,7 @@ impl<R, W: Half> Together<R, W> {
             return Poll::Ready(Ok(length));
         }
         drop(state);
-        // Of what is large there may be more and more, and what waits on this thread waits for none of it.
-        send_all();
+        pass();
         let mut state = self.out.lock();
         ready!(state.poll_written(cx))?;
         match &mut state.half {

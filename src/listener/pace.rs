@@ -34,7 +34,7 @@ pub enum Overdue {
 #[derive(Debug)]
 pub struct Pace(Mutex<State>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct State {
     http2: bool,
     /// Requests whose response is not over.
@@ -52,6 +52,34 @@ struct State {
     /// Its being quiet was told.
     quiet: bool,
     ending: bool,
+    /// What it was waiting for when it was last looked at when what is due.
+    looked_at: Waits,
+}
+
+/// What a connection waits for. Whatever ends, or begins anew, is due later for that; what is added may be due earlier.
+#[derive(Debug, Clone, Copy, Default)]
+struct Waits {
+    /// To have its buffers let go.
+    rest: bool,
+    head: bool,
+    idle: bool,
+    blocked: bool,
+    /// To be over, having been told so.
+    end: bool,
+}
+
+impl State {
+    fn waits(&self) -> Waits {
+        let idle = self.open == 0 && self.head.is_none();
+        let settled = idle && self.blocked.is_none() && self.coming == 0;
+        Waits {
+            rest: settled && !(self.http2 || self.unread || self.quiet || self.ending),
+            head: self.head.is_some() && (self.open == 0 || self.http2),
+            idle,
+            blocked: self.blocked.is_some(),
+            end: self.ending,
+        }
+    }
 }
 
 /// When something began. Most of it is over before the watch looks at it, and so before anybody looks at a clock.
@@ -86,6 +114,7 @@ impl Pace {
             unread: false,
             quiet: false,
             ending: false,
+            looked_at: Waits::default(),
         }))
     }
 
@@ -158,6 +187,17 @@ impl Pace {
         }
     }
 
+    /// Whether something may be due earlier than it was when it was last looked at.
+    pub fn is_due_earlier(&self) -> bool {
+        let state = self.lock();
+        let (now, then) = (state.waits(), state.looked_at);
+        now.rest && !then.rest
+            || now.head && !then.head
+            || now.idle && !then.idle
+            || now.blocked && !then.blocked
+            || now.end && !then.end
+    }
+
     /// Its being quiet is told once, until something comes.
     fn quiet(&self) {
         self.lock().quiet = true;
@@ -173,15 +213,14 @@ impl Pace {
     fn due(&self, limits: &ListenerLimits, now: impl Fn() -> Instant) -> Option<(Instant, Overdue)> {
         let mut state = self.lock();
         let state = &mut *state;
-        let is_idle = state.open == 0 && state.head.is_none();
-        let settled = is_idle && state.blocked.is_none() && state.coming == 0;
-        let may_rest = settled && !(state.http2 || state.unread || state.quiet || state.ending);
-        let keep_alive = if state.ending { LAST_WORDS } else { limits.keep_alive.0 };
-        let idle = is_idle.then(|| state.idle.settle(now()));
-        let head = state.head.as_mut().filter(|_| state.open == 0 || state.http2).map(|head| head.settle(now()));
+        let waits = state.waits();
+        state.looked_at = waits;
+        let keep_alive = if waits.end { LAST_WORDS } else { limits.keep_alive.0 };
+        let idle = waits.idle.then(|| state.idle.settle(now()));
+        let head = state.head.as_mut().filter(|_| waits.head).map(|head| head.settle(now()));
         let blocked = state.blocked.as_mut().map(|blocked| blocked.settle(now()));
         let all = [
-            idle.filter(|_| may_rest).map(|since| (since + QUIET, Overdue::Quiet)),
+            idle.filter(|_| waits.rest).map(|since| (since + QUIET, Overdue::Quiet)),
             head.map(|since| (since + limits.head_time.0, Overdue::Head)),
             idle.map(|since| (since + keep_alive, Overdue::Idle)),
             blocked.map(|since| (since + limits.stall.0, Overdue::Stalled)),
@@ -192,7 +231,7 @@ impl Pace {
 
 /// Resolves when a client is too slow. To be polled after the connection, whose work changes what it waits for.
 pub struct Watch {
-    pace: Arc<Pace>,
+    pub pace: Arc<Pace>,
     limits: ListenerLimits,
     armed: Pin<Box<Sleep>>,
 }
@@ -268,6 +307,69 @@ mod tests {
         assert_eq!(due(&pace), None);
         pace.end();
         assert!(matches!(due(&pace), Some((_, Overdue::Quiet))));
+    }
+
+    #[test]
+    fn it_is_looked_at_again_where_something_may_be_due_earlier() {
+        let looked = |pace: &Pace| (due(pace), pace.is_due_earlier());
+        let pace = answered();
+        assert!(pace.is_due_earlier());
+        assert!(!looked(&pace).1);
+        // Another request begins and is answered: it is quiet later than was thought.
+        pace.read();
+        assert!(pace.is_due_earlier(), "a head may be slow");
+        pace.begin();
+        assert!(!pace.is_due_earlier());
+        pace.end();
+        assert!(!pace.is_due_earlier());
+        // Looked at in between, it is to be looked at once more.
+        pace.begin();
+        assert!(!looked(&pace).1);
+        pace.end();
+        assert!(pace.is_due_earlier());
+        assert!(!looked(&pace).1);
+        // A body that comes keeps it from being at rest, and its end lets it be.
+        pace.begin();
+        pace.body_begins();
+        due(&pace);
+        pace.end();
+        assert!(!looked(&pace).1);
+        pace.body_ends(true);
+        assert!(pace.is_due_earlier(), "it may rest");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_is_due_before_it_was_thought_unless_that_is_told(steps in proptest::collection::vec(0..11_u8, 0..24)) {
+            let (pace, limits) = (Pace::new(), ListenerLimits::default());
+            let first = || pace.due(&limits, Instant::now).map(|(at, _)| at);
+            let mut thought = first();
+            for step in steps {
+                match step {
+                    0 => pace.read(),
+                    1 => pace.begin(),
+                    2 => pace.end(),
+                    3 => pace.body_begins(),
+                    4 => pace.body_ends(true),
+                    5 => pace.body_ends(false),
+                    6 => pace.wrote(&Poll::<()>::Pending),
+                    7 => pace.wrote(&Poll::Ready(())),
+                    8 => pace.read_frames(false),
+                    9 => pace.read_frames(true),
+                    _ => pace.ending(),
+                }
+                let told = pace.is_due_earlier();
+                // Looking at it settles what is new, so it is looked at where it would be.
+                if told {
+                    thought = first();
+                } else {
+                    let later = Pace(Mutex::new(pace.lock().clone()));
+                    let due = later.due(&limits, Instant::now).map(|(at, _)| at);
+                    let as_thought = due.is_none_or(|due| thought.is_some_and(|thought| due >= thought));
+                    proptest::prop_assert!(as_thought, "after step {}", step);
+                }
+            }
+        }
     }
 
     #[test]

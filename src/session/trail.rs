@@ -169,10 +169,7 @@ impl Facts<'_> {
     fn change<'a>(&self, delta: &'a Delta) -> Change<'a> {
         let tell = |plain: &Option<Plain>| match plain {
             None => NOTHING,
-            // As it would be written again by whoever checks the record.
-            Some(plain) if delta.shown => {
-                serde_json::from_str::<Json>(plain).map_or(NOTHING, |shown| shown.to_string().into())
-            }
+            Some(plain) if delta.shown => shown(plain),
             Some(plain) => self.fingerprint(&delta.path, plain),
         };
         Change {
@@ -231,6 +228,25 @@ impl Facts<'_> {
     }
 }
 
+/// A JSON text as it would be written again by whoever checks the record.
+fn shown(json: &str) -> Told {
+    if is_usual(json) {
+        return json.to_owned().into();
+    }
+    serde_json::from_str::<Json>(json).map_or(NOTHING, |shown| shown.to_string().into())
+}
+
+/// Whether a JSON text can be written in no other way: a string without escapes, or a number of few digits.
+fn is_usual(json: &str) -> bool {
+    let plain = |so_far, byte: u8| so_far & (byte >= b' ') & (byte != b'"') & (byte != b'\\');
+    match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(text) => text.bytes().fold(true, plain),
+        None => {
+            (1..=15).contains(&json.len()) && json.bytes().all(|byte| byte.is_ascii_digit()) && !json.starts_with('0')
+        }
+    }
+}
+
 /// The bytes that a record's mac covers: its JSON without `seq`, `revision` and `mac`, members sorted by name at
 /// every depth, no white space.
 pub fn covered(record: &Json) -> Option<String> {
@@ -241,4 +257,39 @@ pub fn covered(record: &Json) -> Option<String> {
     let mut record = Json::Object(record);
     record.sort_all_objects();
     Some(record.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_usual_would_be_written_the_same(json in "\"[a-z\\\\\"é\u{1}]{0,4}\"|[0-9.e-]{0,17}") {
+            let again = serde_json::from_str::<Json>(&json).map(|json| json.to_string());
+            if is_usual(&json) {
+                proptest::prop_assert_eq!(again.unwrap(), json);
+            }
+        }
+    }
+
+    #[test]
+    fn the_usual_is_told_from_the_rest() {
+        for (json, usual) in [
+            ("\"dark\"", true),
+            ("\"\"", true),
+            ("\"é\"", true),
+            ("17", true),
+            ("999999999999999", true),
+            ("\"a\\u0062\"", false),
+            ("\"", false),
+            ("0", false),
+            ("007", false),
+            ("1e3", false),
+            ("", false),
+            ("[1]", false),
+        ] {
+            assert_eq!(is_usual(json), usual, "{json}");
+        }
+    }
 }
