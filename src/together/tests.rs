@@ -62,7 +62,7 @@ fn what_is_small_goes_out_when_the_thread_has_nothing_left_to_do() {
         let (mut other, far_other) = pair().await;
         one.write_all(b"a").await.unwrap();
         other.write_all(b"b").await.unwrap();
-        one.write_vectored(&[IoSlice::new(b"c"), IoSlice::new(b"d")]).await.unwrap();
+        assert_eq!(one.write_vectored(&[IoSlice::new(b"c"), IoSlice::new(b"d")]).await.unwrap(), 2);
         one.flush().await.unwrap();
         yield_now().await;
         assert_eq!((come(&far_one), come(&far_other)), ((vec![], false), (vec![], false)));

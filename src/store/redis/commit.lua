@@ -55,9 +55,10 @@ end
 
 local user = living and h['@user'] or ''
 
--- A commit that was applied is answered as it was then, before any check.
-if living or revoked then
-  for id, revision, seq in string.gmatch(h['@recent'] or '', '(%S+):(%d+):(%d+)') do
+-- A commit that was applied is answered as it was then, before any check. Mostly it was not, which one search tells.
+local recent = h['@recent'] or ''
+if (living or revoked) and string.find(recent, c.id, 1, true) then
+  for id, revision, seq in string.gmatch(recent, '(%S+):(%d+):(%d+)') do
     if id == c.id then return {'again', revision, seq, h['@birth'], user, user, h['@ends_at'] or ''} end
   end
 end
@@ -152,7 +153,6 @@ if c.effect == 'replace' then
 end
 append(draft, seq, revision)
 
-local recent = {}
 if begins then
   redis.call('DEL', session)
   for i = 1, #c.hash, 2 do redis.call('HSET', session, c.hash[i], c.hash[i + 1]) end
@@ -161,12 +161,11 @@ if begins then
     redis.call('HSET', past, 'revoked_at', after[1], 'until', after[2])
   end
 end
-if c.effect ~= 'create' then
-  for one in string.gmatch(h['@recent'] or '', '%S+') do recent[#recent + 1] = one end
-end
-while #recent >= c.remember do table.remove(recent, 1) end
-recent[#recent + 1] = c.id .. ':' .. text(revision) .. ':' .. text(seq)
-recent = table.concat(recent, ' ')
+-- The last commits, oldest first: with this one as many as are remembered.
+local before = c.effect ~= 'create' and recent or ''
+local _, count = string.gsub(before, '%S+', '')
+for _ = c.remember, count do before = string.match(before, '^%s*%S+%s+(.*)$') or '' end
+recent = before .. (before ~= '' and ' ' or '') .. c.id .. ':' .. text(revision) .. ':' .. text(seq)
 
 -- Sets how long a key stands from now on; by the server's own clock, but only the length counts.
 local function stands(key, millis)
@@ -227,5 +226,6 @@ end
 -- Read last, so that the server tells the caller's connection of what others do to it from here on.
 local left = redis.call('HMGET', session, '@last_active', '@claims_at')
 -- The commit before this one names all that came before: numbers alone are counted again after a failover.
-local before = string.match(h['@recent'] or '', '([^ :]+):%d+:%d+$') or ''
-return {'done', text(revision), text(seq), h['@birth'], user, now_user, h['@ends_at'], left[1], left[2] or '', before}
+-- Looked for from the end: to try every place of a long text takes as long as all the rest of a commit.
+local last = string.match(before, '.*%s([^%s:]+):') or string.match(before, '^([^%s:]+):') or ''
+return {'done', text(revision), text(seq), h['@birth'], user, now_user, h['@ends_at'], left[1], left[2] or '', last}
