@@ -96,6 +96,8 @@ fn spare(mut buffer: Vec<u8>) {
 pub struct Together<R, W: Half> {
     read: R,
     out: Arc<Out<W>>,
+    /// Whether what is small may wait at all.
+    waits: bool,
 }
 
 pub type Tcp = Together<tcp::OwnedReadHalf, tcp::OwnedWriteHalf>;
@@ -147,17 +149,22 @@ impl<R, W: Half> Together<R, W> {
     fn new(read: R, write: W) -> Self {
         let state =
             State { half: Some(write), waiting: Vec::new(), listed: false, failed: None, rest: None, writer: None };
-        Self { read, out: Arc::new(Out(Mutex::new(state))) }
+        Self { read, out: Arc::new(Out(Mutex::new(state))), waits: true }
     }
 
     pub fn read_half(&self) -> &R {
         &self.read
     }
 
+    /// Whether what is small may wait from here on. What somebody looks out for, as for the next event of a stream, may not.
+    pub fn waits(&mut self, waits: bool) {
+        self.waits = waits;
+    }
+
     fn poll_put(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let length = slices.iter().map(|slice| slice.len()).sum();
         let mut state = self.out.lock();
-        if state.may_take(length) && DESK.with_borrow(|desk| desk.open) {
+        if self.waits && state.may_take(length) && DESK.with_borrow(|desk| desk.open) {
             let is_new = state.take(slices);
             drop(state);
             if is_new {

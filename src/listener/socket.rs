@@ -170,6 +170,14 @@ impl Socket {
         if read? == 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
 
+    /// Whether what is small may wait to be written with what others write.
+    pub fn waits(&mut self, waits: bool) {
+        match &mut self.kind {
+            Kind::Tcp(stream) => stream.waits(waits),
+            Kind::Unix(stream) => stream.waits(waits),
+        }
+    }
+
     /// Resolves when there is something to read, or nothing more ever.
     pub async fn readable(&self) {
         if !self.unread.is_empty() {

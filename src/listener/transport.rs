@@ -22,6 +22,14 @@ impl Transport {
 }
 
 impl Transport {
+    /// Whether what is small may wait to be written with what others write.
+    pub fn waits(&mut self, waits: bool) {
+        match self {
+            Self::Plain(socket) => socket.waits(waits),
+            Self::Tls(stream) => stream.get_mut().0.waits(waits),
+        }
+    }
+
     /// Resolves when the socket has something to read, or nothing more ever. Whoever has read all that there was hears of
     /// what comes next: TLS keeps nothing back that it could give.
     pub async fn readable(&self) {

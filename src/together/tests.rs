@@ -105,6 +105,22 @@ fn what_is_large_waits_for_nothing_and_overtakes_nothing() {
 }
 
 #[test]
+fn what_may_not_wait_goes_out_at_once_behind_what_may() {
+    run(async {
+        let (mut near, far) = pair().await;
+        near.write_all(b"a").await.unwrap();
+        near.waits(false);
+        near.write_all(b"b").await.unwrap();
+        assert_eq!(come(&far), (b"ab".to_vec(), false));
+        near.waits(true);
+        near.write_all(b"c").await.unwrap();
+        assert_eq!(come(&far), (vec![], false));
+        asleep().await;
+        assert_eq!(come(&far), (b"c".to_vec(), false));
+    });
+}
+
+#[test]
 fn many_wait_for_no_more() {
     run(async {
         let mut pairs = Vec::new();
