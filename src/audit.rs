@@ -150,8 +150,13 @@ impl Sink {
 
     /// Has what waits written, and no more.
     fn ended(self) -> Lines {
+        self.records.clone()
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
         self.records.end();
-        self.records
     }
 }
 
@@ -180,5 +185,25 @@ impl LogFile {
         let written = ended.and_then(|()| self.file.write_all(lines));
         self.torn = written.is_err();
         written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_that_is_not_taken_on_ends_with_all_that_it_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let (metrics, path) = (Metrics::new(), folder.path().join("audit.jsonl"));
+        let audit = Audit::open(&[], metrics.clone()).unwrap();
+        let gone = AuditSink::File(folder.path().join("no/folder"));
+        let sink = Sink::open(&AuditSink::File(path.clone()), &metrics).unwrap();
+        let records = sink.records.clone();
+        records.add(b"{}", false);
+        drop(sink);
+        assert!(records.is_over(Duration::from_secs(5)));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
+        assert!(audit.prepare(&[AuditSink::File(path), gone]).is_err());
     }
 }

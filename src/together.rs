@@ -27,9 +27,11 @@ const WAITING: usize = 16 << 10;
 const MANY: usize = 64;
 /// Nor does any while so much else was written that was too large to wait: of that there may be more and more.
 const LARGE: usize = 8;
+/// Nor while so much was read: whoever has more and more to read keeps its thread from sleeping.
+const READ: usize = 256;
 
 thread_local! {
-    static DESK: RefCell<Desk> = const { RefCell::new(Desk { open: false, letters: Vec::new(), passed: 0, spare: Vec::new() }) };
+    static DESK: RefCell<Desk> = const { RefCell::new(Desk { open: false, letters: Vec::new(), passed: 0, read: 0, spare: Vec::new() }) };
 }
 
 /// What this thread is still to write.
@@ -37,8 +39,9 @@ struct Desk {
     /// Whether the thread says when it is about to sleep: without that, nothing may wait.
     open: bool,
     letters: Vec<Arc<dyn Letter>>,
-    /// How many writes have gone past them.
+    /// How many writes have gone past them, and how much was read meanwhile.
     passed: usize,
+    read: usize,
     /// Buffers that were used a moment ago, and so are in the processor's caches.
     spare: Vec<Vec<u8>>,
 }
@@ -57,7 +60,7 @@ pub fn before_sleep() {
 
 fn send_all() {
     let mut letters = DESK.with_borrow_mut(|desk| {
-        desk.passed = 0;
+        (desk.passed, desk.read) = (0, 0);
         std::mem::take(&mut desk.letters)
     });
     for letter in letters.drain(..) {
@@ -71,6 +74,17 @@ fn pass() {
     let due = DESK.with_borrow_mut(|desk| {
         desk.passed += 1;
         desk.passed >= LARGE
+    });
+    if due {
+        send_all();
+    }
+}
+
+/// Notes that something was read.
+fn note_read() {
+    let due = DESK.with_borrow_mut(|desk| {
+        desk.read += 1;
+        desk.read >= READ && !desk.letters.is_empty()
     });
     if due {
         send_all();
@@ -102,6 +116,18 @@ pub struct Together<R, W: Half> {
 
 pub type Tcp = Together<tcp::OwnedReadHalf, tcp::OwnedWriteHalf>;
 pub type Unix = Together<unix::OwnedReadHalf, unix::OwnedWriteHalf>;
+
+/// What knows whether all that it has taken has gone out.
+pub trait Sends {
+    fn has_sent(&self) -> bool;
+}
+
+impl<R, W: Half> Sends for Together<R, W> {
+    fn has_sent(&self) -> bool {
+        let state = self.out.lock();
+        !state.listed && state.rest.is_none()
+    }
+}
 
 /// The half of a socket that is written to.
 pub trait Half: AsyncWrite + Unpin + Send + 'static {
@@ -196,8 +222,11 @@ impl<R, W: Half> Together<R, W> {
 
 impl<R, W: Half> Drop for Together<R, W> {
     fn drop(&mut self) {
-        if let Some(rest) = self.out.lock().rest.take() {
-            rest.abort();
+        let mut state = self.out.lock();
+        match state.rest.take() {
+            Some(rest) => rest.abort(),
+            // Its thread may never sleep again. What cannot be written now is nobody's any more.
+            None => drop(state.write_now()),
         }
     }
 }
@@ -326,7 +355,11 @@ impl<W: Half> Letter for Out<W> {
 
 impl<R: AsyncRead + Unpin, W: Half> AsyncRead for Together<R, W> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.read).poll_read(cx, buffer)
+        let polled = Pin::new(&mut self.read).poll_read(cx, buffer);
+        if polled.is_ready() {
+            note_read();
+        }
+        polled
     }
 }
 

@@ -1,4 +1,4 @@
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -154,6 +154,36 @@ fn what_is_not_taken_at_once_is_written_before_anything_else() {
 }
 
 #[test]
+fn it_is_known_whether_all_has_gone_out() {
+    run(async {
+        let (mut near, _far) = pair().await;
+        assert!(near.has_sent());
+        near.write_all(b"a").await.unwrap();
+        assert!(!near.has_sent());
+        asleep().await;
+        assert!(near.has_sent());
+        fill(&mut near).await;
+        near.write_all(b"b").await.unwrap();
+        asleep().await;
+        assert!(!near.has_sent(), "nobody takes it");
+    });
+}
+
+#[test]
+fn who_reads_and_reads_keeps_nobody_waiting() {
+    run(async {
+        let (mut near, far) = pair().await;
+        let (mut reading, far_reading) = pair().await;
+        (&far_reading).write_all(&vec![b'.'; 2 * READ]).unwrap();
+        near.write_all(b"a").await.unwrap();
+        for _ in 0..READ {
+            assert_eq!(reading.read(&mut [0]).await.unwrap(), 1);
+        }
+        assert_eq!(come(&far), (b"a".to_vec(), false));
+    });
+}
+
+#[test]
 fn a_stream_ends_after_what_it_has_taken() {
     run(async {
         let (mut near, far) = pair().await;
@@ -164,8 +194,9 @@ fn a_stream_ends_after_what_it_has_taken() {
         let (mut near, far) = pair().await;
         near.write_all(b"b").await.unwrap();
         drop(near);
+        assert_eq!(come(&far), (b"b".to_vec(), false), "its thread may never sleep again");
         asleep().await;
-        assert_eq!(come(&far), (b"b".to_vec(), true));
+        assert_eq!(come(&far), (vec![], true));
 
         let (mut near, far) = pair().await;
         let filled = fill(&mut near).await;

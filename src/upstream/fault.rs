@@ -19,6 +19,8 @@ pub enum Fault {
     Length,
     #[error("the body is coded in a way that nobody asked for")]
     Coding,
+    #[error("a response came before its request had gone out")]
+    Early,
     #[error("the protocol was changed before the request was over")]
     Protocol,
     #[error("a chunk of the body is malformed")]

@@ -19,10 +19,9 @@ use tokio::task::JoinHandle;
 use tokio::task::coop::unconstrained;
 use tokio_util::io::poll_read_buf;
 
-use crate::tls::Duplex;
-
 use super::body::Onward;
 use super::fault::Fault;
+use super::origin::Backend;
 use body::Coming;
 use request::Sending;
 
@@ -40,6 +39,8 @@ const AFTERWARDS: Duration = Duration::from_secs(10);
 pub struct Connection {
     stream: Stream,
     sending: Sending,
+    /// Nothing of the request has gone out yet: what comes is no response to it.
+    unsent: bool,
     /// Why no more of the request could be written; the response may be there all the same.
     unwritten: Option<Fault>,
     /// What has come and was not taken yet.
@@ -54,9 +55,9 @@ pub struct Connection {
 }
 
 enum Stream {
-    Whole(Box<dyn Duplex>),
+    Whole(Box<dyn Backend>),
     /// The response came while the request was still going out.
-    Parted(ReadHalf<Box<dyn Duplex>>, Upload),
+    Parted(ReadHalf<Box<dyn Backend>>, Upload),
     None,
 }
 
@@ -79,10 +80,11 @@ impl Drop for Connection {
 }
 
 impl Connection {
-    pub fn new(stream: Box<dyn Duplex>) -> Self {
+    pub fn new(stream: Box<dyn Backend>) -> Self {
         Self {
             stream: Stream::Whole(stream),
             sending: Sending::default(),
+            unsent: false,
             unwritten: None,
             come: BytesMut::new(),
             looked_at: 0,
@@ -107,6 +109,7 @@ impl Connection {
     pub fn begin(&mut self, onward: Box<Onward>) {
         self.to_head = onward.request.method() == Method::HEAD;
         self.sending.begin(onward);
+        self.unsent = true;
     }
 
     /// Sends the request, until the head of its response has come.
@@ -121,8 +124,14 @@ impl Connection {
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
+        if let Stream::Whole(stream) = &self.stream {
+            self.unsent &= !stream.has_sent();
+        }
         loop {
             while let Some(head) = response::take(&mut self.come, &mut self.looked_at, self.to_head)? {
+                if self.unsent {
+                    return Poll::Ready(Err(Fault::Early));
+                }
                 if head.is_interim {
                     continue;
                 }
@@ -184,7 +193,9 @@ impl Connection {
 
     /// Makes it ready for another request, if it can serve one: all was said, and nothing beyond that.
     pub fn renew(&mut self) -> bool {
-        let sent = matches!(self.stream, Stream::Whole(_)) && self.sending.is_over() && self.unwritten.is_none();
+        let sent = matches!(&self.stream, Stream::Whole(stream) if stream.has_sent())
+            && self.sending.is_over()
+            && self.unwritten.is_none();
         let said = self.keep && self.is_over() && self.come.is_empty();
         if self.step > *READ_BYTES.start() {
             (self.step, self.come) = (*READ_BYTES.start(), BytesMut::new());
@@ -238,9 +249,42 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{DuplexStream, Empty, Join, Sink};
     use tokio::task::yield_now;
 
     use super::*;
+    use crate::together::Sends;
+
+    impl Sends for DuplexStream {
+        fn has_sent(&self) -> bool {
+            true
+        }
+    }
+
+    impl Sends for Empty {
+        fn has_sent(&self) -> bool {
+            true
+        }
+    }
+
+    /// What says something and takes everything, of which nothing goes out.
+    impl Sends for Join<&'static [u8], Sink> {
+        fn has_sent(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_before_a_request_has_gone_out_is_no_response_to_it() {
+        for unsent in [true, false] {
+            let said = &b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"[..];
+            let mut connection = Connection::new(Box::new(tokio::io::join(said, tokio::io::sink())));
+            connection.unsent = unsent;
+            let head = poll_fn(|cx| connection.poll_head(cx)).await;
+            assert_eq!(matches!(head, Err(Fault::Early)), unsent, "{head:?}");
+            assert!(!connection.renew(), "what has not gone out keeps it from another request");
+        }
+    }
 
     #[tokio::test]
     async fn connections_that_were_closed_are_told_from_open_ones_however_many_there_are() {
@@ -259,7 +303,7 @@ mod tests {
     async fn an_upload_ends_with_its_response_if_that_is_given_up() {
         for (body, ends) in [(Coming::Sized(1), true), (Coming::Over, false)] {
             let (near, _far) = tokio::io::duplex(64);
-            let (read, _write) = tokio::io::split(Box::new(near) as Box<dyn Duplex>);
+            let (read, _write) = tokio::io::split(Box::new(near) as Box<dyn Backend>);
             let task = tokio::spawn(std::future::pending());
             let upload = task.abort_handle();
             let (answering, _answered) = oneshot::channel();

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::config::{self, Problems};
-use crate::tls::{self, Duplex};
-use crate::together;
+use crate::tls;
+use crate::together::{self, Sends};
 
 /// When a silent connection is asked whether its other end is still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -99,7 +101,7 @@ impl Origin {
     }
 
     /// Connects, and agrees on a protocol: on HTTP/1.1 where only that will do.
-    pub async fn dial(&self, only_http1: bool) -> io::Result<(Box<dyn Duplex>, Protocol)> {
+    pub async fn dial(&self, only_http1: bool) -> io::Result<(Box<dyn Backend>, Protocol)> {
         let stream = match &self.place {
             Place::Unix(path) => {
                 let stream = together::Unix::from(UnixStream::connect(path).await?);
@@ -143,12 +145,23 @@ fn secure(authority: &str, files: &tls::ClientFiles, path: &str, problems: &mut 
     }
 }
 
+/// A stream to a backend.
+pub trait Backend: AsyncRead + AsyncWrite + Sends + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Sends + Unpin + Send> Backend for S {}
+
+impl Sends for TlsStream<together::Tcp> {
+    fn has_sent(&self) -> bool {
+        self.get_ref().0.has_sent()
+    }
+}
+
 async fn shake_hands(
     stream: together::Tcp,
     config: Arc<rustls::ClientConfig>,
     name: ServerName<'static>,
     only_http1: bool,
-) -> io::Result<(Box<dyn Duplex>, Protocol)> {
+) -> io::Result<(Box<dyn Backend>, Protocol)> {
     let connector = TlsConnector::from(config);
     let shaken = match only_http1 {
         true => connector.with_alpn(vec![tls::HTTP_1_1.to_vec()]).connect(name, stream).await,

@@ -15,9 +15,9 @@ const REFUSED: Duration = Duration::from_millis(25);
 impl Upstream {
     /// Sends a request and waits for the head of its response.
     ///
-    /// It is tried a second time, over a new connection, if the first was refused, or was a kept one that the backend
-    /// had closed: the connection then gives the request back, and not a byte of it had left. Nothing else is ever
-    /// repeated, whatever its method: what was written in part may have been acted on.
+    /// A kept connection that the backend has closed is not taken. It is tried a second time, over a new connection, if
+    /// the first was refused, or was one that is shared and gives the request back: not a byte of it had left. Nothing
+    /// else is ever repeated, whatever its method: what was written in part may have been acted on.
     pub(super) async fn exchange(&self, request: &mut Option<Box<Onward>>) -> Result<Answer, UpstreamError> {
         let need = request.as_deref().map(Need::of).ok_or(UpstreamError::Unsent)?;
         let mut kept = self.pool.take(&need);

@@ -12,10 +12,10 @@ use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 
 use crate::headers::Lines;
-use crate::tls::Duplex;
 
 use super::RESPONSE_HEAD_BYTES;
 use super::body::{Onward, Outgoing};
+use super::origin::Backend;
 use super::pool::Outcome;
 
 /// Requests at once on one connection, if the backend takes as many: what RFC 9113, section 6.5.2, has it take at least.
@@ -76,7 +76,7 @@ impl Drop for Stream {
 }
 
 impl Shared {
-    pub async fn open(stream: Box<dyn Duplex>) -> hyper::Result<Self> {
+    pub async fn open(stream: Box<dyn Backend>) -> hyper::Result<Self> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -110,7 +110,7 @@ impl Shared {
 
 /// Drives a connection to its end. What goes wrong reaches the exchanges that use it.
 struct Driver {
-    connection: Connection<TokioIo<Box<dyn Duplex>>, Outgoing, TokioExecutor>,
+    connection: Connection<TokioIo<Box<dyn Backend>>, Outgoing, TokioExecutor>,
     streams: Arc<Streams>,
 }
 
