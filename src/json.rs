@@ -39,9 +39,7 @@ impl Object {
 
     /// Any string.
     pub fn text(&mut self, before: &str, value: &str) {
-        // All of it is looked at, and so many bytes at once.
-        let plain = |so_far, byte: u8| so_far & (byte >= b' ') & (byte != b'"') & (byte != b'\\');
-        if value.bytes().fold(true, plain) {
+        if is_plain(value) {
             self.word(before, value);
         } else {
             // A string can always be written so.
@@ -55,6 +53,11 @@ impl Object {
     pub fn into_text(self) -> String {
         self.0
     }
+}
+
+/// Whether JSON escapes nothing in a text. All of it is looked at, and so many bytes at once.
+pub fn is_plain(text: &str) -> bool {
+    text.bytes().fold(true, |so_far, byte| so_far & (byte >= b' ') & (byte != b'"') & (byte != b'\\'))
 }
 
 #[cfg(test)]

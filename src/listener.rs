@@ -51,7 +51,7 @@ pub struct Listener {
 pub struct Arrival {
     /// Who connected, or for whom a PROXY header says that they did.
     pub peer: SocketAddr,
-    /// Their address as it is written.
+    /// Their address as it is written, which is made once for a connection.
     pub from: Arc<str>,
     /// Whether over TLS.
     pub secure: bool,

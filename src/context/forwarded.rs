@@ -48,7 +48,7 @@ impl Forwarded {
                 headers.remove(name);
             }
         }
-        lines.add_parts(&X_FORWARDED_FOR, &[&for_, &self.from]);
+        lines.add_parts(&X_FORWARDED_FOR, [&for_, &*self.from].map(str::as_bytes));
         lines.add(&X_FORWARDED_PROTO, &self.proto);
         if let Some(host) = &self.first_host {
             lines.add(&X_FORWARDED_HOST, host);
@@ -58,7 +58,7 @@ impl Forwarded {
         let host = self.host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\']));
         let [before, host, after] = host.map_or(["", "", ""], |host| [";host=\"", host, "\""]);
         let element = [&*elements, open, &*self.from, close, before, host, after, ";proto=", self.scheme];
-        lines.add_parts(&header::FORWARDED, &element);
+        lines.add_parts(&header::FORWARDED, element.map(str::as_bytes));
     }
 }
 

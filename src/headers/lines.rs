@@ -16,21 +16,15 @@ impl Lines {
 
     /// Adds a line, unless its value is one that no header may have: it is absent then, and nothing wrong is said.
     pub fn add(&mut self, name: &HeaderName, value: impl AsRef<[u8]>) {
-        let value = value.as_ref();
-        if may_stand(value) {
-            self.0.extend_from_slice(name.as_str().as_bytes());
-            self.0.extend_from_slice(b": ");
-            self.0.extend_from_slice(value);
-            self.0.extend_from_slice(b"\r\n");
-        }
+        self.add_parts(name, [value.as_ref()]);
     }
 
     /// The same, of a value that is put together.
-    pub fn add_parts(&mut self, name: &HeaderName, parts: &[&str]) {
-        if parts.iter().all(|part| may_stand(part.as_bytes())) {
+    pub fn add_parts<const N: usize>(&mut self, name: &HeaderName, parts: [&[u8]; N]) {
+        if parts.iter().all(|part| may_stand(part)) {
             self.0.extend_from_slice(name.as_str().as_bytes());
             self.0.extend_from_slice(b": ");
-            parts.iter().for_each(|part| self.0.extend_from_slice(part.as_bytes()));
+            parts.iter().for_each(|part| self.0.extend_from_slice(part));
             self.0.extend_from_slice(b"\r\n");
         }
     }

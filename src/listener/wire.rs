@@ -289,7 +289,7 @@ impl<S: AsFd, R> Wire<S, R> {
 impl<R> Wire<Transport, R> {
     /// What begins a response may wait for others; an event of a stream may not. HTTP/2 gathers by itself, and flushes after
     /// every frame.
-    fn begins_or_not(&mut self) {
+    fn let_wait(&mut self) {
         let begins = self.seen.head_due.load(Ordering::Acquire) && matches!(self.protocol, Protocol::Http1);
         self.stream.waits(begins);
     }
@@ -305,7 +305,7 @@ impl<R> Wire<Transport, R> {
 impl<R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<Transport, R> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_reworded(cx))?;
-        self.begins_or_not();
+        self.let_wait();
         match self.seen.bare_answer(bytes) {
             Some(status) => {
                 self.reworded = (self.reword)(status);
@@ -328,7 +328,7 @@ impl<R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<Transport, R> {
             [only] => self.poll_write(cx, only),
             slices => {
                 ready!(self.poll_reworded(cx))?;
-                self.begins_or_not();
+                self.let_wait();
                 self.seen.head_due.store(false, Ordering::Release);
                 let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
                 self.poll_paced(written)

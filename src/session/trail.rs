@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use crate::clock::Time;
 use crate::handle::{CommitId, Handle, UserKey};
 use crate::headers;
-use crate::json::Object;
+use crate::json::{Object, is_plain};
 use crate::keyring::Keyring;
 use crate::store::Draft;
 
@@ -238,9 +238,8 @@ fn shown(json: &str) -> Told {
 
 /// Whether a JSON text can be written in no other way: a string without escapes, or a number of few digits.
 fn is_usual(json: &str) -> bool {
-    let plain = |so_far, byte: u8| so_far & (byte >= b' ') & (byte != b'"') & (byte != b'\\');
     match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(text) => text.bytes().fold(true, plain),
+        Some(text) => is_plain(text),
         None => {
             (1..=15).contains(&json.len()) && json.bytes().all(|byte| byte.is_ascii_digit()) && !json.starts_with('0')
         }

@@ -148,9 +148,7 @@ impl Draft {
     pub fn complete(&self, seq: u64, revision: u64) -> String {
         let (mut seq_text, mut revision_text) = (itoa::Buffer::new(), itoa::Buffer::new());
         let (seq, revision) = (seq_text.format(seq), revision_text.format(revision));
-        let mut record = String::with_capacity(self.0.len() + 64);
-        [&**self.0, ",\"seq\":", seq, ",\"revision\":", revision, "}"].iter().for_each(|part| record.push_str(part));
-        record
+        [self.0.as_str(), ",\"seq\":", seq, ",\"revision\":", revision, "}"].concat()
     }
 }
 

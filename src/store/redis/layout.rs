@@ -62,10 +62,8 @@ impl Keys {
     }
 
     fn of_session(&self, kind: &str, name: &str) -> String {
-        // Neither by formatting nor as a whole, which takes five and three times as much.
-        let mut key = String::with_capacity(self.0.len() + kind.len() + name.len() + 4);
-        [&self.0, ":", kind, ":{", name, "}"].iter().for_each(|part| key.push_str(part));
-        key
+        // Not by formatting, which takes five times as much.
+        [&self.0, ":", kind, ":{", name, "}"].concat()
     }
 
     pub fn user(&self, user: UserKey) -> String {
