@@ -17,7 +17,7 @@ use cloakroom::handle::CommitId;
 use cloakroom::headers::Lines;
 use cloakroom::keyring::{Keyring, LiveKeyring};
 use cloakroom::listener::Arrival;
-use cloakroom::peer::{Peer, written};
+use cloakroom::peer::{Downstream, Peer};
 use cloakroom::route::{RouteIndex, Table};
 use cloakroom::session::{self, Actor, ActorKind, Live, Session, Sessions};
 use cloakroom::store::{Base, Change, Commit, Conflict, Draft, Effect, Entry, Memory, Outcome, Store as _};
@@ -186,9 +186,8 @@ fn context(c: &mut Criterion) {
 fn strip(c: &mut Criterion) {
     let house = House::new();
     let peer = Peer { address: [192, 0, 2, 1].into(), trusted: false };
-    let peer_address = (peer.address, 50_000).into();
-    let from = written(peer_address);
-    let arrival = Arrival { peer: peer_address, from, secure: true, fragment: false, crowded: false, cut: None };
+    let downstream = Downstream::new((peer.address, 50_000).into(), true).into();
+    let arrival = Arrival { downstream, fragment: false, crowded: false, cut: None };
     let mut group = c.benchmark_group("strip");
     for (name, lines) in
         [("a browser's head", BROWSER.to_vec()), ("one with forgeries", [&BROWSER[..], &FORGED].concat())]

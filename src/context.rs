@@ -79,7 +79,7 @@ pub struct Stripped {
 impl Stripped {
     /// Whether the client is known to speak TLS, to us or to a trusted peer. It may do so without our knowing.
     pub fn is_https(&self) -> bool {
-        self.forwarded.proto.as_bytes().eq_ignore_ascii_case(b"https")
+        self.forwarded.is_https
     }
 }
 
@@ -242,16 +242,15 @@ impl Context {
         if let Some(state) = stripped.trace.state() {
             lines.add(&TRACESTATE, state);
         }
-        lines.add(&header::VIA, via(head.version));
+        lines.add_ready(via(head.version));
+        // `te` always, so that a backend may write back in trailers.
         match &stripped.upgrade {
             Some(upgrade) => {
-                lines.add(&header::CONNECTION, "upgrade, te");
                 lines.add(&header::UPGRADE, upgrade);
+                lines.add_ready("connection: upgrade, te\r\nte: trailers\r\n");
             }
-            None => lines.add(&header::CONNECTION, "te"),
+            None => lines.add_ready("connection: te\r\nte: trailers\r\n"),
         }
-        // Always, so that a backend may write back in trailers.
-        lines.add(&header::TE, "trailers");
     }
 }
 
@@ -268,9 +267,9 @@ impl<F: Fn(&Session, &str) -> String> Handles for F {
 
 fn via(version: Version) -> &'static str {
     match version {
-        Version::HTTP_2 => "2 cloakroom",
-        Version::HTTP_10 => "1.0 cloakroom",
-        _ => "1.1 cloakroom",
+        Version::HTTP_2 => "via: 2 cloakroom\r\n",
+        Version::HTTP_10 => "via: 1.0 cloakroom\r\n",
+        _ => "via: 1.1 cloakroom\r\n",
     }
 }
 

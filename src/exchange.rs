@@ -105,10 +105,10 @@ impl Exchanges {
         // What is on its way keeps its place here until it is sent: whatever a future is given, it holds twice.
         let (mut head, body) = request.into_parts();
         let mut body = Some(body);
-        let peer = self.rooms.trusted.judge(arrival.peer);
+        let peer = self.rooms.trusted.judge(arrival.downstream.peer);
         let client = self.rooms.trusted.client(peer, &head.headers);
         let mut stripped = self.rooms.context.strip(&mut head, peer, &arrival);
-        record.traced(stripped.trace.record(&self.tracer), arrival.secure);
+        record.traced(stripped.trace.record(&self.tracer), arrival.downstream.secure);
         record.named(&stripped.request_id, stripped.trace.parent());
         let asker = Asker::of(&head, stripped.upgrade.is_some());
         if onward::is_last_hop(&mut head) {

@@ -43,19 +43,29 @@ impl<const N: usize> Deref for Text<N> {
 
 /// 64 bits in hexadecimal.
 pub fn hex(bits: u64) -> Text<16> {
-    let mut text = [0; 16];
-    put_hex(&mut text, bits);
-    Text(text)
+    Text(hex_digits(bits))
 }
 
-/// The same for digits that stand among others.
-pub fn put_hex(digits: &mut [u8], mut bits: u64) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for digit in digits.iter_mut().rev() {
-        *digit = DIGITS.get(bits as usize & 15).copied().unwrap_or(b'0');
-        bits >>= 4;
+/// The same as they stand among others.
+pub fn hex_digits(bits: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(bits.to_be_bytes()) {
+        *pair = HEX.get(usize::from(byte)).copied().unwrap_or_default();
     }
+    digits
 }
+
+/// The two digits of every byte.
+const HEX: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut all = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < all.len() {
+        all[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    all
+};
 
 /// 128 bits under a prefix: base64url without padding, one spelling for each value.
 macro_rules! name {

@@ -15,7 +15,6 @@ mod terms;
 mod transport;
 mod wire;
 
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drain::Drain;
 use crate::in_force::InForce;
+use crate::peer::Downstream;
 
 use connection::Connection;
 use farewell::last_call;
@@ -49,12 +49,7 @@ pub struct Listener {
 /// How a request reached us.
 #[derive(Debug, Clone)]
 pub struct Arrival {
-    /// Who connected, or for whom a PROXY header says that they did.
-    pub peer: SocketAddr,
-    /// Their address as it is written, which is made once for a connection.
-    pub from: Arc<str>,
-    /// Whether over TLS.
-    pub secure: bool,
+    pub downstream: Arc<Downstream>,
     /// Whether the target had a fragment, which the parsed request does not show.
     pub fragment: bool,
     /// Whether it has more headers than the listener takes.

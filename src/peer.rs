@@ -1,12 +1,50 @@
 //! Who is at the other end, and who of those before it is believed.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::OnceLock;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
-use crate::headers::X_FORWARDED_FOR;
+use crate::headers::{Lines, X_FORWARDED_FOR};
+
+/// Whom a connection is from, which all of its requests have in common.
+#[derive(Debug)]
+pub struct Downstream {
+    /// Who connected, or for whom a PROXY header says that they did.
+    pub peer: SocketAddr,
+    /// Their address as it is written in headers.
+    pub from: String,
+    /// Whether over TLS.
+    pub secure: bool,
+    told: OnceLock<Told>,
+}
+
+/// What backends are told of a connection, where its requests are for one host.
+#[derive(Debug)]
+struct Told {
+    /// A copy: a header's value holds on to all that was read with it.
+    host: Option<Box<[u8]>>,
+    lines: Lines,
+}
+
+impl Downstream {
+    pub fn new(peer: SocketAddr, secure: bool) -> Self {
+        Self { peer, from: peer.ip().to_canonical().to_string(), secure, told: OnceLock::new() }
+    }
+
+    /// Adds what is told of it for a host. That of its first request is put together once: 1,300 instructions for each
+    /// that follows (callgrind).
+    pub fn tell(&self, host: Option<&HeaderValue>, lines: &mut Lines, put: impl Fn(&mut Lines)) {
+        let host = host.map(HeaderValue::as_bytes);
+        let told = self.told.get_or_init(|| {
+            let mut lines = Lines::default();
+            put(&mut lines);
+            Told { host: host.map(Box::from), lines }
+        });
+        if told.host.as_deref() == host { lines.add_all(&told.lines) } else { put(lines) }
+    }
+}
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,11 +90,6 @@ impl TrustedProxies {
         }
         client
     }
-}
-
-/// An address as it is written in headers.
-pub fn written(address: SocketAddr) -> Arc<str> {
-    address.ip().to_canonical().to_string().into()
 }
 
 /// What limits per client address count by: an IPv4 address, or the /64 that one IPv6 host commands.

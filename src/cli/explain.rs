@@ -18,7 +18,7 @@ use crate::exchange::{Rooms, preflight};
 use crate::headers::{self, Lines, TRACEPARENT, TRACESTATE};
 use crate::identity::{Carrier, Taken};
 use crate::listener::Arrival;
-use crate::peer::written;
+use crate::peer::Downstream;
 use crate::respond::Refusal;
 use crate::route::{Fit, Route, RouteIndex};
 use crate::session::{FieldIndex, Schema};
@@ -190,11 +190,8 @@ impl Explained<'_> {
                 return explanation;
             }
         };
-        let peer = (args.peer, 0).into();
         let arrival = Arrival {
-            peer,
-            from: written(peer),
-            secure: args.url.secure,
+            downstream: Downstream::new((args.peer, 0).into(), args.url.secure).into(),
             fragment: args.url.has_fragment(),
             crowded: false,
             cut: None,
@@ -209,7 +206,7 @@ impl Explained<'_> {
 
     fn walk(&self, head: &mut Parts, arrival: Arrival, told: &mut Explanation) -> Result<(), Refusal> {
         let came = head.headers.clone();
-        let peer = self.rooms.trusted.judge(arrival.peer);
+        let peer = self.rooms.trusted.judge(arrival.downstream.peer);
         let stripped = self.rooms.context.strip(head, peer, &arrival);
         let clean = head.headers.clone();
         let taken = self.rooms.verifier.take(&mut head.headers);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue};
 use opentelemetry::trace::{SpanId, TraceFlags, TraceId};
 
-use crate::handle::put_hex;
+use crate::handle::hex_digits;
 use crate::headers::{self, TRACEPARENT, TRACESTATE};
 use crate::telemetry::{Parent, Spans, Tracer};
 
@@ -110,8 +110,8 @@ fn text(ascii: &[u8]) -> Arc<str> {
 
 /// Random digits of a generator that is not for keys, at a fraction of the cost.
 fn fill_with_digits(digits: &mut [u8]) {
-    for sixteen in digits.chunks_mut(16) {
-        put_hex(sixteen, fastrand::u64(..));
+    for sixteen in digits.as_chunks_mut().0 {
+        *sixteen = hex_digits(fastrand::u64(..));
     }
 }
 

@@ -29,6 +29,11 @@ impl Lines {
         }
     }
 
+    /// Adds whole lines of our own.
+    pub fn add_ready(&mut self, lines: &'static str) {
+        self.0.extend_from_slice(lines.as_bytes());
+    }
+
     pub fn add_all(&mut self, lines: &Self) {
         self.0.extend_from_slice(&lines.0);
     }

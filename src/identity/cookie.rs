@@ -40,40 +40,48 @@ impl SessionCookie {
     }
 
     /// Cuts the session's cookie out of the request, and has its value read; the others stay byte for byte.
-    pub fn take<T>(&self, headers: &mut HeaderMap, mut read: impl FnMut(&[u8]) -> T) -> Result<Option<T>, Stray> {
+    pub fn take<T>(&self, headers: &mut HeaderMap, read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, Stray> {
         let mut lines = headers.get_all(COOKIE).iter();
-        let (Some(first), None) = (lines.next(), lines.next()) else { return self.take_of_many(headers, read) };
+        let (Some(only), None) = (lines.next(), lines.next()) else { return self.take_of_many(headers, read) };
+        let Some(own) = self.own(only.as_bytes())? else { return Ok(None) };
+        let (taken, rest) = (read(own.value), own.rest());
+        match rest {
+            Some(rest) => headers.insert(COOKIE, rest),
+            None => headers.remove(COOKIE),
+        };
+        Ok(Some(taken))
+    }
+
+    fn take_of_many<T>(&self, headers: &mut HeaderMap, read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, Stray> {
+        let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
+        headers.remove(COOKIE);
         let mut found = None;
-        for pair in pairs(first.as_bytes()) {
-            if let Some(value) = self.value(pair)
-                && found.replace(read(value)).is_some()
+        for line in &lines {
+            let own = self.own(line.as_bytes())?;
+            let left = own.as_ref().map_or_else(|| Some(line.clone()), Own::rest);
+            if let Some(left) = left {
+                headers.append(COOKIE, left);
+            }
+            if let Some(own) = own
+                && found.replace(own.value).is_some()
             {
                 return Err(Stray);
             }
         }
-        if found.is_some() {
-            let rest = self.without(first.as_bytes());
-            match HeaderValue::from_maybe_shared(Bytes::from(rest)) {
-                Ok(rest) if !rest.is_empty() => headers.insert(COOKIE, rest),
-                _ => headers.remove(COOKIE),
-            };
-        }
-        Ok(found)
+        Ok(found.map(read))
     }
 
-    fn take_of_many<T>(&self, headers: &mut HeaderMap, mut read: impl FnMut(&[u8]) -> T) -> Result<Option<T>, Stray> {
-        let lines: Vec<HeaderValue> = headers.get_all(COOKIE).iter().cloned().collect();
-        let values = || lines.iter().flat_map(|line| pairs(line.as_bytes())).filter_map(|pair| self.value(pair));
-        let mut found = values();
-        let (Some(value), more) = (found.next(), found.next()) else { return Ok(None) };
-        headers.remove(COOKIE);
-        for line in &lines {
-            match HeaderValue::from_bytes(&self.without(line.as_bytes())) {
-                Ok(rest) if !rest.is_empty() => drop(headers.append(COOKIE, rest)),
-                _ => {}
+    /// The session's cookie in a line.
+    fn own<'a>(&self, line: &'a [u8]) -> Result<Option<Own<'a>>, Stray> {
+        let mut found = None;
+        for (at, pair) in pairs(line) {
+            let Some(value) = self.value(pair) else { continue };
+            let before = line.get(..at).unwrap_or_default();
+            if found.replace(Own { before, value, after: line.get(at + pair.len() + 1..) }).is_some() {
+                return Err(Stray);
             }
         }
-        if more.is_some() { Err(Stray) } else { Ok(Some(read(value))) }
+        Ok(found)
     }
 
     /// The value of a pair that has the session's name.
@@ -85,19 +93,6 @@ impl SessionCookie {
             Some((b'=', value)) => Some(value.trim_ascii()),
             Some(_) => None,
         }
-    }
-
-    /// A line's other pairs, as they stand.
-    fn without(&self, line: &[u8]) -> Vec<u8> {
-        let mut rest = Vec::with_capacity(line.len());
-        for (at, pair) in pairs(line).filter(|pair| self.value(pair).is_none()).enumerate() {
-            if at > 0 {
-                rest.push(b';');
-            }
-            rest.extend_from_slice(pair);
-        }
-        rest.drain(..rest.len() - rest.trim_ascii_start().len());
-        rest
     }
 
     /// Gives the client a new id. Without `Max-Age`, so that it ends with the browser's own session.
@@ -134,16 +129,37 @@ impl SessionCookie {
     }
 }
 
-fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(line);
-    std::iter::from_fn(move || {
-        let line = rest?;
-        let (pair, after) = match memchr::memchr(b';', line) {
-            Some(at) => (line.get(..at)?, line.get(at + 1..)),
-            None => (line, None),
+/// The session's cookie, and what stands beside it in its line.
+struct Own<'a> {
+    /// With the semicolon between them.
+    before: &'a [u8],
+    value: &'a [u8],
+    /// What stands behind its own semicolon, if it has one.
+    after: Option<&'a [u8]>,
+}
+
+impl Own<'_> {
+    /// The line without it; none if nothing is left.
+    fn rest(&self) -> Option<HeaderValue> {
+        let before = self.before.trim_ascii_start();
+        let rest = match self.after {
+            None => before.strip_suffix(b";").unwrap_or(before).to_vec(),
+            Some(after) if before.is_empty() => after.trim_ascii_start().to_vec(),
+            Some(after) => [before, after].concat(),
         };
-        rest = after;
-        Some(pair)
+        HeaderValue::from_maybe_shared(Bytes::from(rest)).ok().filter(|rest| !rest.is_empty())
+    }
+}
+
+/// The pairs of a line, each with its place.
+fn pairs(line: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut next = Some(0);
+    std::iter::from_fn(move || {
+        let at = next?;
+        let rest = line.get(at..)?;
+        let pair = memchr::memchr(b';', rest).and_then(|end| rest.get(..end));
+        next = pair.map(|pair| at + pair.len() + 1);
+        Some((at, pair.unwrap_or(rest)))
     })
 }
 
@@ -188,15 +204,41 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whatever stands beside the session's cookie stays byte for byte, and the session's is gone.
+        /// Whatever stands beside the session's cookie stays byte for byte, wherever that is, and the session's is gone.
         #[test]
-        fn other_cookies_stay(before in "[a-z]{1,4}=[!-:<-~]{0,6}", after in "[a-z]{1,4}=[!-:<-~]{0,6}", value in "[!-:<-~]{0,9}") {
+        fn other_cookies_stay(
+            others in proptest::collection::vec("[a-z]{1,4}=[!-:<-~]{0,6}", 0..4),
+            value in "[!-:<-~]{0,9}",
+            at in 0_usize..4,
+            two_lines in proptest::bool::ANY,
+        ) {
             let cookie = SessionCookie::new("__Host-session", &config::CookieAttributes::default());
+            let own = format!("__Host-session={value}");
+            let mut all = others.clone();
+            all.insert(at.min(others.len()), own);
             let mut headers = HeaderMap::new();
-            headers.insert(COOKIE, format!("{before}; __Host-session={value}; {after}").parse().unwrap());
+            headers.append(COOKIE, all.join("; ").parse().unwrap());
+            if two_lines {
+                headers.append(COOKIE, "z=1;".parse().unwrap());
+            }
             let taken = cookie.take(&mut headers, <[u8]>::to_vec).unwrap().unwrap();
             proptest::prop_assert_eq!(taken, value.as_bytes());
-            proptest::prop_assert_eq!(headers[COOKIE].to_str().unwrap(), format!("{before}; {after}"));
+            let left: Vec<_> = headers.get_all(COOKIE).iter().map(|line| line.to_str().unwrap().to_owned()).collect();
+            let mut expected: Vec<_> = Some(others.join("; ")).filter(|line| !line.is_empty()).into_iter().collect();
+            expected.extend(two_lines.then(|| "z=1;".to_owned()));
+            proptest::prop_assert_eq!(left, expected);
+        }
+    }
+
+    #[test]
+    fn two_of_them_are_too_many() {
+        let cookie = SessionCookie::new("__Host-session", &config::CookieAttributes::default());
+        for lines in [&["__Host-session=a; __Host-session=a"][..], &["__Host-session=a", "b=1; __Host-session=a"]] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(COOKIE, line.parse().unwrap());
+            }
+            assert_eq!(cookie.take(&mut headers, <[u8]>::to_vec), Err(Stray), "{lines:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::Drain;
-use crate::peer::{limit_key, written};
+use crate::peer::{Downstream, limit_key};
 
 use super::bell::Bell;
 use super::farewell::{self, last_call};
@@ -132,20 +132,18 @@ impl Open {
             async move { farewell::due(&drain, &pace).await }
         });
         let course = Course { peer, watch: Watch::new(pace, limits.clone()), due, leaving: false, cut: cut.clone() };
-        let client = Client { service, seen, drain, peer, from: written(peer), secure, headers, cut };
+        let downstream = Arc::new(Downstream::new(peer, secure));
+        let client = Client { service, seen, drain, downstream, headers, cut };
         course.run(wire, &self.terms, Arc::new(client)).await;
     }
 }
 
-/// Whom a connection is from, and all that its requests have in common.
+/// All that the requests of a connection have in common.
 struct Client<S> {
     service: S,
     seen: Arc<Seen>,
     drain: Drain,
-    peer: SocketAddr,
-    /// Its address as it is written.
-    from: Arc<str>,
-    secure: bool,
+    downstream: Arc<Downstream>,
     /// How many headers a request may have.
     headers: usize,
     cut: Arc<CancellationToken>,
@@ -163,9 +161,7 @@ impl<S: Service> Client<S> {
             false => Taking::current().map(|taking| taking.cut.clone()),
         };
         let arrival = Arrival {
-            peer: self.peer,
-            from: self.from.clone(),
-            secure: self.secure,
+            downstream: self.downstream.clone(),
             fragment: seen.had_fragment(request.method(), request.uri()),
             crowded: request.headers().len() > self.headers,
             cut,

@@ -57,8 +57,9 @@ impl Keys {
 
     /// The session's key, its trail's, and that of what outlives a session that came after a revocation; in one slot.
     pub fn all(&self, handle: Handle) -> [String; 3] {
-        let name = handle.text();
-        ["sessions", "audit", "revoked"].map(|kind| self.of_session(kind, &name))
+        let text = handle.text();
+        let name: &str = &text;
+        ["sessions", "audit", "revoked"].map(|kind| self.of_session(kind, name))
     }
 
     fn of_session(&self, kind: &str, name: &str) -> String {
