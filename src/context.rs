@@ -158,7 +158,9 @@ impl Context {
     /// Whether a trailer of a client may pass: nothing that frames, routes or authenticates (RFC 9110, section
     /// 6.5.1), and nothing that only cloakroom may say.
     pub fn lets_pass(&self, name: &HeaderName) -> bool {
-        let void = headers::is_void_in_trailers(name) || self.credential_header.as_ref() == Some(name);
+        const OWN: [HeaderName; 4] = [X_REQUEST_ID, TRACEPARENT, TRACESTATE, header::VIA];
+        let void = headers::is_void_in_trailers(name)
+            || OWN.iter().chain(&self.credential_header).any(|own| headers::are_twins(own, name));
         !void && !self.reserved.covers(name) && !headers::is_forwarding(name)
     }
 
@@ -276,9 +278,26 @@ fn via(version: Version) -> &'static str {
 fn upgrade(head: &Parts) -> Option<HeaderValue> {
     let asked = headers::tokens(&head.headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
     let protocol = headers::only(&head.headers, &header::UPGRADE).ok().flatten()?;
-    // h2c by upgrade is nothing that a client of HTTP/1.1 still asks for, and a tunnel around every check.
-    let known = !protocol.as_bytes().to_ascii_lowercase().starts_with(b"h2");
-    (asked && known && head.version == Version::HTTP_11 && head.method == Method::GET).then(|| protocol.clone())
+    let may_be = is_one_protocol(protocol.as_bytes()) && !carries_requests(protocol.as_bytes());
+    (asked && may_be && head.version == Version::HTTP_11 && head.method == Method::GET).then(|| protocol.clone())
+}
+
+/// Whether a value of `Upgrade` names one protocol, in its plain spelling: of a list, or of a name with bytes around it
+/// that some take for spaces, a backend may choose what was not looked at.
+fn is_one_protocol(value: &[u8]) -> bool {
+    let is_token = |part: &[u8]| {
+        !part.is_empty() && part.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+    };
+    let mut parts = value.split(|byte| *byte == b'/');
+    parts.by_ref().take(2).all(is_token) && parts.next().is_none()
+}
+
+/// Whether other requests could be sent within a protocol, past every check: HTTP itself, of which a client of HTTP/1.1 has
+/// no need, and TLS, which it may be spoken in.
+fn carries_requests(protocol: &[u8]) -> bool {
+    ["h2", "http", "tls"]
+        .iter()
+        .any(|name| protocol.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name.as_bytes())))
 }
 
 /// The request id of a trusted peer if it is well-formed, else a new one.

@@ -97,9 +97,14 @@ pub fn are_twins(one: &HeaderName, other: &HeaderName) -> bool {
 /// Whether a name tells of what stood before us, to be believed from trusted peers only.
 pub fn is_forwarding(name: &HeaderName) -> bool {
     let name = name.as_str();
+    let is = |own: &&str| name.len() == own.len() && begins(name, own);
     match name.as_bytes().first() {
-        Some(b'x') => ["x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-"].iter().any(|own| begins(name, own)),
-        Some(b'f') => name.len() == "forwarded".len() && begins(name, "forwarded"),
+        Some(b'x') => {
+            ["x-forwarded-", "x-original-", "x-rewrite-", "x-envoy-"].iter().any(|own| begins(name, own))
+                || ["x-real-ip", "x-client-ip", "x-cluster-client-ip"].iter().any(is)
+        }
+        Some(b'f') => is(&"forwarded"),
+        Some(b't') => is(&"true-client-ip"),
         _ => false,
     }
 }
@@ -136,7 +141,10 @@ impl Survey {
             found.set_cookie |= *name == header::SET_COOKIE;
             found.trace |= *name == TRACEPARENT || *name == TRACESTATE;
             found.request_id |= *name == X_REQUEST_ID;
-            found.other_hop_by_hop |= *name == KEEP_ALIVE || *name == PROXY_CONNECTION || *name == PROXY_AUTHORIZATION;
+            found.other_hop_by_hop |= *name == KEEP_ALIVE
+                || *name == PROXY_CONNECTION
+                || *name == PROXY_AUTHORIZATION
+                || *name == HTTP2_SETTINGS;
             found.void |= is_void(name);
         }
         found.other_hop_by_hop |= found.te || found.transfer_encoding || found.upgrade;
@@ -147,31 +155,36 @@ impl Survey {
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY_AUTHORIZATION: HeaderName = header::PROXY_AUTHORIZATION;
+/// Part of an upgrade to HTTP/2, which is never passed on.
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Fields that end at the next hop (RFC 9110, section 7.6.1), whether `Connection` names them or not.
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
     PROXY_AUTHORIZATION,
+    HTTP2_SETTINGS,
     header::TE,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
 
-/// Fields that mean nothing where a message has ended, and are not passed on there.
+/// Fields that mean nothing where a message has ended, in any spelling, and are not passed on there.
 pub fn is_void_in_trailers(name: &HeaderName) -> bool {
-    const VOID: [HeaderName; 8] = [
+    const VOID: [HeaderName; 10] = [
         header::AUTHORIZATION,
         header::CONTENT_ENCODING,
         header::CONTENT_LENGTH,
         header::CONTENT_TYPE,
         header::COOKIE,
+        header::EXPECT,
         header::HOST,
+        header::MAX_FORWARDS,
         header::SET_COOKIE,
         header::TRAILER,
     ];
-    VOID.contains(name) || HOP_BY_HOP.contains(name)
+    VOID.iter().chain(&HOP_BY_HOP).any(|void| are_twins(void, name))
 }
 
 /// Whether a name is not that of a field which frames or routes a message, but may be taken for one by a backend that

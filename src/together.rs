@@ -51,7 +51,7 @@ pub trait Sends {
 impl<R, W: Half> Sends for Together<R, W> {
     fn has_sent(&self) -> bool {
         let state = self.out.lock();
-        !state.listed && state.rest.is_none()
+        state.waiting.is_empty() && state.rest.is_none()
     }
 }
 
@@ -273,9 +273,10 @@ impl<W: Half> Letter for Out<W> {
 
 impl<R: AsyncRead + Unpin, W: Half> AsyncRead for Together<R, W> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.read).poll_read(cx, buffer);
         if polled.is_ready() {
-            desk::pass(desk::READ);
+            desk::pass(1 + (buffer.filled().len() - before) / desk::READ);
         }
         polled
     }

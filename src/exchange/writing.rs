@@ -79,7 +79,7 @@ pub fn open(
     place: Option<Place>,
 ) -> Result<(Passage, Option<Due>), Refusal> {
     let Answer { mut head, reply, sent } = answer;
-    let tunnel = upgraded(head.status, client)?;
+    let tunnel = upgraded(&head, client, stripped.upgrade.as_ref())?;
     let context = &exchanges.rooms.context;
     let found = Survey::of(&head.headers, |name| context.reserved().is_ours(name));
     let Admitted { route, session, assertion, carrier, presence, permit, preflight } = admitted;
@@ -108,11 +108,21 @@ pub fn open(
     Ok((passage, due.map(|collected| Due { collected, carrier })))
 }
 
-/// The client's side of a change of protocol. A backend that changes it unasked is no backend to talk to.
-fn upgraded(status: StatusCode, client: Option<OnUpgrade>) -> Result<Option<OnUpgrade>, Refusal> {
-    match (status == StatusCode::SWITCHING_PROTOCOLS, client) {
-        (true, None) => Err(UpstreamError::Unasked.into()),
-        (changes, client) => Ok(client.filter(|_| changes)),
+/// The client's side of a change of protocol. A backend that changes it unasked, or to another than was asked for, is no
+/// backend to talk to.
+fn upgraded(
+    head: &response::Parts,
+    client: Option<OnUpgrade>,
+    asked: Option<&HeaderValue>,
+) -> Result<Option<OnUpgrade>, Refusal> {
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(None);
+    }
+    let chosen = headers::only(&head.headers, &header::UPGRADE).ok().flatten();
+    let same = |(chosen, asked): (&HeaderValue, &HeaderValue)| chosen.as_bytes().eq_ignore_ascii_case(asked.as_bytes());
+    match client.filter(|_| head.version == Version::HTTP_11 && chosen.zip(asked).is_some_and(same)) {
+        None => Err(UpstreamError::Unasked.into()),
+        client => Ok(client),
     }
 }
 

@@ -122,11 +122,11 @@ impl Pace {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes of HTTP/1 came: those of a head, where no exchange is open.
+    /// Bytes of HTTP/1 came: those of a head, where no exchange is open and no body still coming.
     pub fn read(&self) {
         let mut state = self.lock();
         state.quiet = false;
-        if state.open == 0 && state.head.is_none() {
+        if state.open == 0 && state.coming == 0 && state.head.is_none() {
             state.head = Some(Since::LastLook);
         }
     }
@@ -307,6 +307,20 @@ mod tests {
         assert_eq!(due(&pace), None);
         pace.end();
         assert!(matches!(due(&pace), Some((_, Overdue::Quiet))));
+    }
+
+    #[test]
+    fn what_comes_of_a_body_after_its_answer_is_no_head() {
+        let pace = Pace::new();
+        pace.read();
+        pace.begin();
+        pace.body_begins();
+        pace.end();
+        pace.read();
+        assert!(matches!(due(&pace), Some((_, Overdue::Idle))));
+        pace.body_ends(true);
+        pace.read();
+        assert!(matches!(due(&pace), Some((_, Overdue::Head))));
     }
 
     #[test]

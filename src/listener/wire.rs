@@ -41,6 +41,8 @@ pub struct Seen {
     head_due: AtomicBool,
     /// A response's body is being passed on.
     body_open: AtomicBool,
+    /// Not all of a response has been written: what is written is a part of it, whatever it looks like.
+    unwritten: AtomicBool,
     /// The protocol was changed: what is written is nobody's answer.
     changed: AtomicBool,
     /// An orderly close would pass for the end of a body that broke off.
@@ -54,6 +56,7 @@ impl Seen {
             before_fragment: Mutex::default(),
             head_due: AtomicBool::default(),
             body_open: AtomicBool::default(),
+            unwritten: AtomicBool::default(),
             changed: AtomicBool::default(),
             reset: AtomicBool::default(),
         }
@@ -84,16 +87,23 @@ impl Seen {
     pub fn answering<B>(self: &Arc<Self>, body: B, version: Version) -> Answering<B> {
         self.head_due.store(true, Ordering::Release);
         self.body_open.store(true, Ordering::Release);
+        self.unwritten.store(true, Ordering::Release);
         // What was read since the head was read were bytes of a body.
         *self.before_fragment.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let ends_with_connection = version <= Version::HTTP_10;
         Answering { body, seen: self.clone(), broken: None, ends_with_connection, taking: Taking::current() }
     }
 
+    /// Notes that the library has nothing more to write: it asks for a flush only then.
+    fn wrote_all(&self) {
+        if !self.body_open.load(Ordering::Acquire) {
+            self.unwritten.store(false, Ordering::Release);
+        }
+    }
+
     /// The status of an answer that the library made by itself, because it could not parse a request.
     fn bare_answer(&self, written: &[u8]) -> Option<StatusCode> {
-        let answers = self.head_due.swap(false, Ordering::AcqRel) || self.body_open.load(Ordering::Acquire);
-        if answers || self.changed.load(Ordering::Acquire) {
+        if self.unwritten.load(Ordering::Acquire) || self.changed.load(Ordering::Acquire) {
             return None;
         }
         let text = std::str::from_utf8(written).ok().filter(|text| text.len() <= BARE_ANSWER_BYTES)?;
@@ -269,6 +279,10 @@ impl<S: AsyncRead + AsFd + Unpin, R: Unpin> AsyncRead for Wire<S, R> {
 }
 
 impl<S: AsFd, R> Wire<S, R> {
+    fn is_http1(&self) -> bool {
+        matches!(self.protocol, Protocol::Http1)
+    }
+
     fn look(&mut self, read: &[u8]) -> io::Result<()> {
         match &mut self.protocol {
             Protocol::Http1 => {
@@ -290,7 +304,7 @@ impl<R> Wire<Transport, R> {
     /// What begins a response may wait for others; an event of a stream may not. HTTP/2 gathers by itself, and flushes after
     /// every frame.
     fn let_wait(&mut self) {
-        let begins = self.seen.head_due.load(Ordering::Acquire) && matches!(self.protocol, Protocol::Http1);
+        let begins = self.seen.head_due.swap(false, Ordering::AcqRel) && self.is_http1();
         self.stream.waits(begins);
     }
 
@@ -306,7 +320,7 @@ impl<R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<Transport, R> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_reworded(cx))?;
         self.let_wait();
-        match self.seen.bare_answer(bytes) {
+        match self.seen.bare_answer(bytes).filter(|_| self.is_http1()) {
             Some(status) => {
                 self.reworded = (self.reword)(status);
                 Poll::Ready(Ok(bytes.len()))
@@ -329,7 +343,6 @@ impl<R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<Transport, R> {
             slices => {
                 ready!(self.poll_reworded(cx))?;
                 self.let_wait();
-                self.seen.head_due.store(false, Ordering::Release);
                 let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
                 self.poll_paced(written)
             }
@@ -342,6 +355,7 @@ impl<R: Fn(StatusCode) -> Bytes + Unpin> AsyncWrite for Wire<Transport, R> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_reworded(cx))?;
+        self.seen.wrote_all();
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         self.poll_paced(flushed)
     }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 pub const MANY: usize = 64;
 /// Nor does any while so much else goes on: of that there may be more and more, and the thread never sleep.
 pub const PASSED: usize = 256;
-/// How much of that a write is that was not to wait, and a read.
+/// How much of that a write is that was not to wait.
 pub const LARGE: usize = 32;
-pub const READ: usize = 1;
+/// So many bytes that were read are one more than the reading itself.
+pub const READ: usize = 2 << 10;
 
 thread_local! {
     static DESK: RefCell<Desk> = const { RefCell::new(Desk { open: false, letters: Vec::new(), passed: 0, spare: Vec::new() }) };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::yield_now;
 
-use super::desk::{LARGE, MANY, PASSED};
+use super::desk::{LARGE, MANY, PASSED, READ};
 use super::*;
 
 /// Runs on a thread that says when it is about to sleep.
@@ -163,6 +163,10 @@ fn it_is_known_whether_all_has_gone_out() {
         assert!(!near.has_sent());
         asleep().await;
         assert!(near.has_sent());
+        near.write_all(b"a").await.unwrap();
+        near.write_all(&[b'.'; 2 * SMALL]).await.unwrap();
+        assert!(near.has_sent(), "what was large took along what was small");
+        asleep().await;
         fill(&mut near).await;
         near.write_all(b"b").await.unwrap();
         asleep().await;
@@ -172,16 +176,23 @@ fn it_is_known_whether_all_has_gone_out() {
 
 #[test]
 fn who_reads_and_reads_keeps_nobody_waiting() {
-    run(async {
-        let (mut near, far) = pair().await;
-        let (mut reading, far_reading) = pair().await;
-        (&far_reading).write_all(&vec![b'.'; 2 * PASSED]).unwrap();
-        near.write_all(b"a").await.unwrap();
-        for _ in 0..PASSED {
-            assert_eq!(reading.read(&mut [0]).await.unwrap(), 1);
-        }
-        assert_eq!(come(&far), (b"a".to_vec(), false));
-    });
+    for (each, mut left) in [(1, PASSED), (32 * READ, PASSED * READ)] {
+        run(async {
+            let (mut near, far) = pair().await;
+            let (mut reading, far_reading) = pair().await;
+            let all = vec![b'.'; left];
+            let sending = std::thread::spawn(move || (&far_reading).write_all(&all));
+            near.write_all(b"a").await.unwrap();
+            let mut read = vec![0; each];
+            while left > 0 {
+                // So that there is always something to read, and the thread never sleeps.
+                std::thread::sleep(Duration::from_millis(2));
+                left -= reading.read(&mut read).await.unwrap();
+            }
+            assert_eq!(come(&far), (b"a".to_vec(), false), "{each}");
+            sending.join().unwrap().unwrap();
+        });
+    }
 }
 
 #[test]

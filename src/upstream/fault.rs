@@ -21,6 +21,8 @@ pub enum Fault {
     Coding,
     #[error("a response came before its request had gone out")]
     Early,
+    #[error("there is no end to its interim responses")]
+    Interim,
     #[error("the protocol was changed before the request was over")]
     Protocol,
     #[error("a chunk of the body is malformed")]

@@ -29,6 +29,8 @@ use request::Sending;
 const READ_BYTES: std::ops::RangeInclusive<usize> = 8 << 10..=64 << 10;
 /// With less room than this, more is made before anything is read.
 const ROOM: usize = 1 << 10;
+/// So many interim responses may come before the response itself: whoever sends them without end is not waited for.
+const INTERIM: usize = 256;
 /// How long the rest of a request may still go out once its response is over.
 const AFTERWARDS: Duration = Duration::from_secs(10);
 
@@ -50,6 +52,8 @@ pub struct Connection {
     /// How much is read at once.
     step: usize,
     to_head: bool,
+    /// Interim responses that have come.
+    interim: usize,
     body: Coming,
     keep: bool,
 }
@@ -90,6 +94,7 @@ impl Connection {
             looked_at: 0,
             step: *READ_BYTES.start(),
             to_head: false,
+            interim: 0,
             body: Coming::Over,
             keep: true,
         }
@@ -110,6 +115,7 @@ impl Connection {
         self.to_head = onward.request.method() == Method::HEAD;
         self.sending.begin(onward);
         self.unsent = true;
+        self.interim = 0;
     }
 
     /// Sends the request, until the head of its response has come.
@@ -133,6 +139,10 @@ impl Connection {
                     return Poll::Ready(Err(Fault::Early));
                 }
                 if head.is_interim {
+                    self.interim += 1;
+                    if self.interim > INTERIM {
+                        return Poll::Ready(Err(Fault::Interim));
+                    }
                     continue;
                 }
                 if head.changes_protocol && !self.sending.is_over() {

@@ -165,8 +165,11 @@ fn a_reserved_trailer_of_the_client_does_not_get_through() {
     let guest = house.visitor();
     let trailers =
         [("cloakroom-set", "step=1"), ("cloakroom_context", "step=1"), ("x-user-id", "evil"), ("x-sum", "1f")];
+    // What frames or routes a message, and what we say ourselves, in any spelling.
+    let others =
+        ["content_length", "transfer.encoding", "x-request-id", "traceparent", "via", "expect", "max-forwards"];
     let mut ask = house.post("/chat").cookie(&guest).body("hello");
-    for (name, value) in trailers {
+    for (name, value) in trailers.into_iter().chain(others.map(|name| (name, "1"))) {
         ask = ask.trailer(name, value);
     }
     ask.send().passed();
@@ -217,6 +220,9 @@ fn forwarding_headers_of_an_unknown_peer_are_replaced() {
         .header("x-original-url", "/evil")
         .header("x-rewrite-url", "/evil")
         .header("x-envoy-original-path", "/evil")
+        .header("x-real-ip", "203.0.113.9")
+        .header("x_client_ip", "203.0.113.9")
+        .header("true-client-ip", "203.0.113.9")
         .header("x-request-id", "mine");
     ask.send().passed();
     let seen = house.backend.last();
@@ -227,9 +233,26 @@ fn forwarding_headers_of_an_unknown_peer_are_replaced() {
     assert_eq!(seen.header("via"), Some("1.1 cloakroom"));
     assert_eq!(seen.header("host"), Some("app.example"));
     assert_ne!(seen.header("x-request-id"), Some("mine"));
-    for name in ["x-forwarded-port", "x_forwarded_uri", "x-original-url", "x-rewrite-url", "x-envoy-original-path"] {
+    let gone = ["x-forwarded-port", "x_forwarded_uri", "x-original-url", "x-rewrite-url", "x-envoy-original-path"];
+    for name in gone.into_iter().chain(["x-real-ip", "x_client_ip", "true-client-ip"]) {
         assert_eq!(seen.header(name), None, "{name}");
     }
+    house.close();
+}
+
+#[test]
+fn every_request_of_a_connection_is_told_of_with_its_own_host() {
+    let house = House::new();
+    let mut client = house.raw("");
+    for host in ["a.example", "b.example", "a.example", "b.example:8080"] {
+        client.send(format!("GET /public HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes());
+        client.head().unwrap();
+        client.until("\"trailers\":[]}").unwrap();
+        let seen = house.backend.last();
+        assert_eq!(seen.header("x-forwarded-host"), Some(host));
+        assert_eq!(seen.header("forwarded"), Some(&*format!("for=127.0.0.1;host=\"{host}\";proto=http")));
+    }
+    drop(client);
     house.close();
 }
 

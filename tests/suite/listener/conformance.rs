@@ -1,7 +1,7 @@
 //! HTTP/1.1 as RFC 9110 and RFC 9112 have it, case by case: what is refused reaches no backend, and what passes arrives
 //! in one spelling.
 
-use crate::house::House;
+use crate::house::{Answer, Gate, House};
 
 /// What a request becomes.
 enum Becomes {
@@ -375,5 +375,34 @@ fn what_follows_a_message_is_the_next_and_answers_keep_their_order() {
     let text = format!("{GET}Connection: close\r\n\r\n{EVIL}");
     assert_eq!(house.raw(&text).rest().matches("HTTP/1.1 ").count(), 1, "nothing after a close");
     assert!(house.backend.seen().iter().all(|seen| !seen.target.contains("evil")));
+    house.close();
+}
+
+/// What the library would answer by itself.
+const BARE: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+
+#[test]
+fn the_end_of_a_body_is_passed_on_whatever_it_looks_like() {
+    let house = House::new();
+    for (version, connection) in [("1.1", "keep-alive"), ("1.1", "close"), ("1.0", "close")] {
+        let gate = Gate::closed();
+        let begin = "a".repeat(100);
+        let length = (begin.len() + BARE.len()).to_string();
+        house.backend.next(Answer::ok().header("content-length", &length).body(&begin).wait(&gate).body(BARE));
+        let mut client =
+            house.raw(&format!("GET /public HTTP/{version}\r\nHost: a\r\nConnection: {connection}\r\n\r\n"));
+        assert!(client.head().unwrap().contains(&length));
+        client.until(&begin).unwrap();
+        gate.open();
+        assert_eq!(client.until("\r\n\r\n").as_deref(), Some(BARE), "{version} {connection}");
+        if connection == "keep-alive" {
+            // And what follows on the same connection is told in our words, and is no part of it.
+            client.send(b"no request at all\r\n\r\n");
+            let told = client.rest();
+            assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("application/problem+json"), "{told}");
+        } else {
+            assert_eq!(client.rest(), "");
+        }
+    }
     house.close();
 }

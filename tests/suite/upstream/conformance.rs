@@ -149,6 +149,17 @@ fn words_beside_a_status_pass() {
     house.close();
 }
 
+#[test]
+fn interim_responses_have_an_end() {
+    let house = house();
+    let interim = "HTTP/1.1 102 Processing\r\n\r\n".repeat(256);
+    house.raw_backend.next(RawAnswer::keep(&format!("{interim}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")));
+    assert_eq!(house.get("/bytes").send().passed().text(), "ok");
+    house.raw_backend.next(RawAnswer::keep(&interim.repeat(2)));
+    house.get("/bytes").send().is(502, "upstream-unavailable");
+    house.close();
+}
+
 const UPGRADE: &str = "GET /bytes HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: other\r\n";
 const CHANGED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n";
 
@@ -170,5 +181,60 @@ fn a_protocol_is_not_changed_in_the_middle_of_a_request() {
     house.raw_backend.next(RawAnswer::keep(CHANGED));
     let mut client = house.raw(&format!("{UPGRADE}Content-Length: 5\r\n\r\nhe"));
     assert!(client.head().unwrap().starts_with("HTTP/1.1 502 "));
+    house.close();
+}
+
+#[test]
+fn no_protocol_is_asked_for_that_could_carry_other_requests() {
+    let house = house();
+    let asked: [&[u8]; 14] = [
+        b"h2c",
+        b"H2C",
+        b"websocket, h2c",
+        b" ,h2c",
+        b"x,h2c",
+        b"foo/1, H2C",
+        // Some take these for spaces.
+        b"\xa0h2c",
+        b"\x85h2c",
+        b"\xc2\xa0h2c",
+        b"HTTP/2.0",
+        b"TLS/1.2",
+        b"foo/1/2",
+        b"websocket\r\nUpgrade: h2c",
+        b"",
+    ];
+    for protocol in asked {
+        for connection in ["Upgrade", "Upgrade, HTTP2-Settings"] {
+            let lines =
+                format!("GET /public HTTP/1.1\r\nHost: a\r\nConnection: {connection}\r\nHTTP2-Settings: AAMA\r\n");
+            let head = [lines.as_bytes(), b"Upgrade: ", protocol, b"\r\n\r\n"].concat();
+            let answer = house.raw_over(house.wire(), &head).head().unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer} {protocol:?}");
+            let seen = house.backend.last();
+            for absent in ["upgrade", "http2-settings"] {
+                assert_eq!(seen.lines(absent), [""; 0], "{protocol:?} {connection}");
+            }
+            assert_eq!(seen.header("connection"), Some("te"), "{protocol:?}");
+        }
+    }
+    house.close();
+}
+
+#[test]
+fn a_change_to_another_protocol_than_was_asked_for_is_none() {
+    let house = house();
+    for changed in [
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: else\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\nUpgrade: else\r\n\r\n",
+        "HTTP/1.0 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n",
+    ] {
+        house.raw_backend.next(RawAnswer::keep(changed));
+        let mut client = house.raw(&format!("{UPGRADE}\r\n"));
+        assert!(client.head().unwrap().starts_with("HTTP/1.1 502 "), "{changed}");
+    }
+    house.raw_backend.next(RawAnswer::keep(&CHANGED.replace("other", "Other")));
+    assert!(house.raw(&format!("{UPGRADE}\r\n")).head().unwrap().starts_with("HTTP/1.1 101 "));
     house.close();
 }
