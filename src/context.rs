@@ -20,7 +20,7 @@ mod forwarded;
 mod trace;
 
 use forwarded::Forwarded;
-pub use trace::Trace;
+pub use trace::{Trace, random_name};
 
 /// The bytes of `name=hdl_…` beside the name.
 const HANDLE_BYTES: usize = 1 + 4 + 22;
@@ -91,7 +91,9 @@ impl Context {
         };
         let single = config.routes.iter().flat_map(|route| route.headers.keys().map(String::as_str));
         let reserved = Reserved::new(&names, single);
-        let routes = (0..).zip(&config.routes).map(|(at, route)| compile(at, route, config, &schema, &names, problems));
+        let routes = (0..)
+            .zip(&config.routes)
+            .map(|(at, route)| compile(at, route, config, &schema, (&names, &reserved), problems));
         let routes = routes.collect();
         let credential = config.identity.session_id.header.as_ref();
         let credential_header = credential.and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
@@ -317,10 +319,17 @@ fn compile(
     route: &config::Route,
     config: &config::Config,
     schema: &Schema,
-    names: &Names,
+    (names, reserved): (&Names, &Reserved),
     problems: &mut Problems,
 ) -> RouteContext {
     let place = format!("/routes/{at}");
+    for name in route.matches.headers.keys() {
+        let parsed = HeaderName::from_bytes(name.as_bytes());
+        if parsed.is_ok_and(|name| reserved.covers(&name)) {
+            let never = "no client can say this: it is taken out before a route is chosen";
+            problems.error(format!("{place}/match/headers/{name}"), never);
+        }
+    }
     let read = schema.select(&route.read, &format!("{place}/read"), problems);
     let mut single: Vec<(HeaderName, FieldIndex)> = Vec::new();
     for (name, path) in &route.headers {

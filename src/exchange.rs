@@ -16,7 +16,7 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, Version};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Stripped;
+use crate::context::{Stripped, Trace, random_name};
 use crate::drain::Drain;
 use crate::identity::{Assertion, Carrier, SessionCookie};
 use crate::in_force::InForce;
@@ -89,10 +89,14 @@ impl Service for InForce<Exchanges> {
 
     fn answer_unparsed(&self, status: StatusCode) -> Bytes {
         let metrics = self.current().metrics.clone();
-        let mut record = Record::open(metrics, Method::default(), Version::HTTP_11);
-        let (code, response) = respond::refuse_unparsed(status);
+        // Of no known method, since nobody knows it.
+        let mut record = Record::open(metrics, Method::from_bytes(b"_OTHER").unwrap_or_default(), Version::HTTP_11);
+        let (request_id, trace) = (random_name(), Trace::begun());
+        record.named(&request_id, trace.parent());
+        let (code, response, length) = respond::refuse_unparsed(status, &request_id);
         record.refused(code.name());
         record.responding(code.status());
+        record.sent(length);
         record.completed();
         response
     }

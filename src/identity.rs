@@ -200,7 +200,7 @@ impl Verifier {
         }
         let Some(line) = headers::only(headers, &AUTHORIZATION).map_err(|_| Ambiguous)? else { return Ok(None) };
         let presented = bearer_token(line.as_bytes()).and_then(|token| self.classify(token));
-        if presented.is_some() {
+        if presented.is_some() || holds_session_id(line.as_bytes()) {
             headers.remove(AUTHORIZATION);
         }
         Ok(presented)
@@ -230,6 +230,13 @@ fn session_id(value: &[u8]) -> Option<SessionId> {
         return None;
     }
     SessionId::parse(std::str::from_utf8(value).ok()?)
+}
+
+/// Whether a session id stands anywhere in a line, under whatever scheme or none: there it proves nothing, and is nobody
+/// else's to see.
+fn holds_session_id(line: &[u8]) -> bool {
+    let mut words = line.split(|byte| !(byte.is_ascii_alphanumeric() || b"-_".contains(byte)));
+    words.any(|word| word.starts_with(SESSION_ID_PREFIX.as_bytes()) && session_id(word).is_some())
 }
 
 /// Every JWT begins with an encoded `{"`; one that is malformed is to be refused rather than passed on.

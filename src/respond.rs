@@ -238,20 +238,19 @@ pub fn refuse(refusal: &Refusal, setting: &Setting<'_>) -> Response<Bytes> {
     response
 }
 
-/// Answers what could not be parsed as a request: a whole response in HTTP/1.1.
-pub fn refuse_unparsed(status: StatusCode) -> (Code, Bytes) {
+/// Answers what could not be parsed as a request: a whole response in HTTP/1.1, and how long its body is.
+pub fn refuse_unparsed(status: StatusCode, request_id: &str) -> (Code, Bytes, usize) {
     let code = match status {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE | StatusCode::URI_TOO_LONG => Code::HeadersTooLarge,
         _ => Code::RequestMalformed,
     };
-    let request_id = crate::handle::random_token().unwrap_or_default();
-    let body = code.to_json(&request_id);
+    let body = code.to_json(request_id);
     let head = format!(
         "HTTP/1.1 {}\r\ncontent-type: application/problem+json\r\ncache-control: no-store\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         code.status(),
         body.len()
     );
-    (code, [head.as_bytes(), &body].concat().into())
+    (code, [head.as_bytes(), &body].concat().into(), body.len())
 }
 
 /// A redirect to the login page, for a browser that is going to a page and has to prove itself first.

@@ -46,6 +46,12 @@ pub trait Store: Send + Sync + 'static {
     /// Reads what stands under a handle, expired or not; the caller judges by its clock.
     fn load(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>>;
 
+    /// What was known last to stand under a handle, for as long as that may be gone by while the home is away.
+    fn last_known(&self, handle: Handle) -> Option<Arc<Entry>> {
+        let _ = handle;
+        None
+    }
+
     /// Applies one commit, or says why not; either way nothing else of it is seen.
     ///
     /// A home is durable when it answers: a commit answered [`Outcome::Done`] outlives the process, as far as

@@ -204,6 +204,9 @@ pub struct Checker<'a> {
     pub keep_all: bool,
 }
 
+/// What no session is ever at: creation makes the first.
+const NO_REVISION: u64 = 0;
+
 impl Checker<'_> {
     pub fn check(&self, collected: &Collected, part: Part, session: Option<&Session>) -> Result<Wish, Rejection> {
         if collected.parts().flatten().map(Vec::len).sum::<usize>() > WRITE_BACK_BYTES {
@@ -271,13 +274,14 @@ impl Checker<'_> {
         item.bare_item.as_boolean().ok_or_else(|| Rejection::Unparsable(name.clone()))
     }
 
+    /// The revision that an entity tag names: it is compared as it is written, and one that is no revision's names none.
     fn if_match(&self, value: Option<&[u8]>) -> Result<Option<u64>, Rejection> {
         let name = &self.names.if_match;
         let Some(value) = value else { return Ok(None) };
         let item: Item = parse(name, value)?;
-        let text = item.bare_item.as_string().map(|text| text.as_str());
-        let revision = text.filter(|text| text.bytes().all(|b| b.is_ascii_digit())).and_then(|text| text.parse().ok());
-        revision.map(Some).ok_or_else(|| Rejection::Unparsable(name.clone()))
+        let tag = item.bare_item.as_string().ok_or_else(|| Rejection::Unparsable(name.clone()))?.as_str();
+        let named = tag.parse().ok().filter(|revision: &u64| revision.to_string() == tag);
+        Ok(Some(named.unwrap_or(NO_REVISION)))
     }
 
     fn set(&self, value: Option<&[u8]>) -> Result<Vec<(FieldIndex, Value)>, Rejection> {

@@ -53,7 +53,7 @@ pub async fn resolve(
         ..Actor::new(ActorKind::Caller)
     };
     if !caller.may_resolve(index) {
-        sessions.audit_attempt(&session, Action::Resolve, "forbidden", &actor);
+        sessions.audit_attempt(Some(&session), Action::Resolve, "forbidden", &actor);
         return Err(Problem::new(Kind::Forbidden, "This caller may not have that field's handles resolved."));
     }
     let plain = sessions.resolve(&session, index, &actor).await?.ok_or_else(unknown)?;

@@ -361,9 +361,7 @@ impl Writer {
             cause = %refusal,
             "a write-back was not written",
         );
-        if let Some(session) = session {
-            self.exchanges.sessions.audit_attempt(session, Action::Write, outcome.name(), &self.actor());
-        }
+        self.exchanges.sessions.audit_attempt(session, Action::Write, outcome.name(), &self.actor());
     }
 }
 

@@ -26,7 +26,7 @@ use super::place::{PerPeer, Share};
 use super::preface::{self, BadPreface};
 use super::socket::Socket;
 use super::stream::Taking;
-use super::terms::Terms;
+use super::terms::{HeadLimits, Terms};
 use super::transport::Transport;
 use super::wire::{Answering, Seen, Wire};
 use super::{Arrival, Arriving, Service};
@@ -125,7 +125,7 @@ impl Open {
         let unparsed = service.clone();
         let reword = move |status| unparsed.answer_unparsed(status);
         let wire = Wire::new(self.transport, seen.clone(), limits.streams, reword);
-        let (peer, headers, drain) = (self.peer, limits.headers, self.drain);
+        let (peer, drain) = (self.peer, self.drain);
         let cut = Arc::new(drain.cut());
         let due = Box::pin({
             let (drain, pace) = (drain.clone(), pace.clone());
@@ -133,7 +133,7 @@ impl Open {
         });
         let course = Course { peer, watch: Watch::new(pace, limits.clone()), due, leaving: false, cut: cut.clone() };
         let downstream = Arc::new(Downstream::new(peer, secure));
-        let client = Client { service, seen, drain, downstream, headers, cut };
+        let client = Client { service, seen, drain, downstream, limits: HeadLimits::of(limits), cut };
         course.run(wire, &self.terms, Arc::new(client)).await;
     }
 }
@@ -144,8 +144,7 @@ struct Client<S> {
     seen: Arc<Seen>,
     drain: Drain,
     downstream: Arc<Downstream>,
-    /// How many headers a request may have.
-    headers: usize,
+    limits: HeadLimits,
     cut: Arc<CancellationToken>,
 }
 
@@ -163,7 +162,7 @@ impl<S: Service> Client<S> {
         let arrival = Arrival {
             downstream: self.downstream.clone(),
             fragment: seen.had_fragment(request.method(), request.uri()),
-            crowded: request.headers().len() > self.headers,
+            crowded: !self.limits.admit(&request),
             cut,
         };
         let request = request.map(|body| Arriving::new(body, &seen.pace));

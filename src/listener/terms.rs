@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Request;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 
@@ -60,6 +61,36 @@ impl Terms {
             tls.look();
         }
     }
+}
+
+/// What the head of a request is held to beside what hyper holds it to.
+#[derive(Debug, Clone, Copy)]
+pub struct HeadLimits {
+    headers: usize,
+    /// In bytes; only where that is less than hyper reads at the least.
+    bytes: Option<usize>,
+}
+
+impl HeadLimits {
+    pub fn of(limits: &ListenerLimits) -> Self {
+        let bytes = Some(limits.head.bytes()).filter(|bytes| *bytes < LEAST_BUFFER);
+        Self { headers: limits.headers, bytes }
+    }
+
+    pub fn admit<B>(&self, request: &Request<B>) -> bool {
+        request.headers().len() <= self.headers && self.bytes.is_none_or(|most| head_bytes(request) <= most)
+    }
+}
+
+/// The bytes of a head as HTTP/1.1 has it.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let line = request.method().as_str().len() + " ".len() + target + " HTTP/1.1\r\n\r\n".len();
+    line + request
+        .headers()
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
+        .sum::<usize>()
 }
 
 fn http1(limits: &ListenerLimits) -> http1::Builder {

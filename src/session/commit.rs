@@ -148,10 +148,16 @@ impl Sessions {
         actor: &Actor,
         deltas: &[Delta],
     ) -> Result<Draft, CommitError> {
-        self.facts(handle, base, action, actor).draft(id, deltas).ok_or(CommitError::Crypto)
+        self.facts(Some(handle), base, action, actor).draft(id, deltas).ok_or(CommitError::Crypto)
     }
 
-    pub(super) fn facts<'a>(&'a self, session: Handle, base: u64, action: Action, actor: &'a Actor) -> Facts<'a> {
+    pub(super) fn facts<'a>(
+        &'a self,
+        session: Option<Handle>,
+        base: u64,
+        action: Action,
+        actor: &'a Actor,
+    ) -> Facts<'a> {
         let (keyring, environment) = (self.keyring(), &*self.environment);
         Facts { keyring, environment, session, at: self.clock.now(), action, base, actor }
     }
@@ -202,8 +208,10 @@ impl Sessions {
         }
     }
 
-    /// Tells the sinks of a write-back, or of a resolution, that was refused.
-    pub fn audit_attempt(&self, session: &Session, action: Action, outcome: &'static str, actor: &Actor) {
-        self.audit.attempted(&self.facts(session.handle(), session.revision(), action, actor).attempt(outcome));
+    /// Tells the sinks of a write-back, or of a resolution, that was refused; of the session that it was for, if it was for
+    /// one.
+    pub fn audit_attempt(&self, session: Option<&Session>, action: Action, outcome: &'static str, actor: &Actor) {
+        let (handle, revision) = (session.map(Session::handle), session.map_or(0, Session::revision));
+        self.audit.attempted(&self.facts(handle, revision, action, actor).attempt(outcome));
     }
 }

@@ -25,7 +25,7 @@ impl Sessions {
             return Ok(None);
         };
         let id = CommitId::random()?;
-        let facts = self.facts(session.handle(), session.revision(), Action::Resolve, actor);
+        let facts = self.facts(Some(session.handle()), session.revision(), Action::Resolve, actor);
         let draft = facts.draft_untouched(id, "resolve", &[(&field.path, &plain)]).ok_or(CommitError::Crypto)?;
         let effect = Effect::Note { birth: session.birth() };
         let (handle, now) = (session.handle(), self.clock.now());

@@ -12,24 +12,46 @@ use super::trail::{Action, Actor, ActorKind};
 use super::vault;
 use super::{CommitError, Decoded, LoadError, MIGRATION_TRIES, Sessions};
 
+/// How it is known what stands under a handle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sight {
+    /// It is certain without asking the store.
+    AtHand,
+    Read,
+    /// The store is away, and may know better: a session may have been used, or have another secret, since.
+    LastKnown,
+}
+
+impl Sight {
+    /// What a refusal comes to: an outage is never a logout.
+    pub(super) fn judge(self, error: LoadError) -> LoadError {
+        match error {
+            LoadError::NotFound | LoadError::WrongSecret | LoadError::Foreign if self == Self::LastKnown => {
+                StoreError::Unavailable("what was known last does not decide".into()).into()
+            }
+            error => error,
+        }
+    }
+}
+
 impl Sessions {
     /// Loads the session that an id names, and proves that it is the client's.
     pub async fn load(&self, id: &SessionId) -> Result<Session, LoadError> {
-        let (entry, at_hand) = self.look(id.handle()).await?;
-        let entry = entry.ok_or(LoadError::NotFound)?;
         let handle = id.handle();
+        let (entry, sight) = self.look(handle).await?;
+        let entry = entry.ok_or(LoadError::NotFound)?;
+        let proves = |record: &Record| self.lives(record).and_then(|()| self.prove(record, id));
         let mut session = match self.decoded_of(handle, &entry) {
             Some(decoded) => {
-                self.lives(&decoded.record)?;
-                let proven = self.prove(&decoded.record, id)?;
+                let proven = proves(&decoded.record).map_err(|error| sight.judge(error))?;
                 Session::new(handle, decoded, proven)
             }
             None => {
-                let proven = self.prove(self.living(&entry)?, id)?;
-                self.settle(handle, entry, proven).await?
+                let proven = self.living(&entry).and_then(|record| self.prove(record, id));
+                self.settle(handle, entry, proven.map_err(|error| sight.judge(error))?).await?
             }
         };
-        session.at_hand = at_hand;
+        session.at_hand = sight == Sight::AtHand;
         Ok(session)
     }
 
@@ -40,20 +62,32 @@ impl Sessions {
 
     /// Loads a session by its handle, for those who need no proof.
     pub async fn find(&self, handle: Handle) -> Result<Session, LoadError> {
-        let entry = self.entry(handle).await?;
-        self.living(&entry)?;
+        let (entry, sight) = self.look(handle).await?;
+        let entry = entry.ok_or(LoadError::NotFound)?;
+        self.living(&entry).map_err(|error| sight.judge(error))?;
         self.settle(handle, entry, Proven::Otherwise).await
     }
 
-    pub(super) async fn entry(&self, handle: Handle) -> Result<Arc<Entry>, LoadError> {
-        self.look(handle).await?.0.ok_or(LoadError::NotFound)
+    /// What stands under a handle, and how that is known.
+    pub(super) async fn look(&self, handle: Handle) -> Result<(Option<Arc<Entry>>, Sight), StoreError> {
+        if let Some(entry) = self.store.at_hand(handle) {
+            return Ok((Some(entry), Sight::AtHand));
+        }
+        match self.bounded(self.store.load(handle)).await {
+            Ok(entry) => Ok((entry, Sight::Read)),
+            Err(error @ (StoreError::Timeout | StoreError::Unavailable(_))) => {
+                let known = self.store.last_known(handle).ok_or(error)?;
+                Ok((Some(known), Sight::LastKnown))
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    /// What stands under a handle, and whether that was certain without asking the store.
-    pub(super) async fn look(&self, handle: Handle) -> Result<(Option<Arc<Entry>>, bool), StoreError> {
-        match self.store.at_hand(handle) {
-            Some(entry) => Ok((Some(entry), true)),
-            None => self.bounded(self.store.load(handle)).await.map(|entry| (entry, false)),
+    /// What stands under a handle, for those who look at many: nothing where it cannot be read.
+    pub(super) async fn readable(&self, handle: Handle) -> Result<Option<Arc<Entry>>, StoreError> {
+        match self.bounded(self.store.load(handle)).await {
+            Err(StoreError::Damaged(_)) => Ok(None),
+            read => read,
         }
     }
 
@@ -113,7 +147,7 @@ impl Sessions {
                 Err(vault::Closed::UnknownKey(id)) => return Err(LoadError::UnknownKey(id)),
                 Err(vault::Closed::Damaged) => return Err(LoadError::Store(StoreError::Damaged(handle))),
             }
-            entry = self.entry(handle).await?;
+            entry = self.look(handle).await?.0.ok_or(LoadError::NotFound)?;
         }
         Err(LoadError::Contended)
     }
@@ -125,7 +159,7 @@ impl Sessions {
         }
         self.metrics.values_damaged.inc_by(fields.damaged.len() as u64);
         let actor = Actor { user: record.user, ..Actor::new(ActorKind::Cloakroom) };
-        self.audit.attempted(&self.facts(handle, record.revision, Action::Load, &actor).damaged(&fields.damaged));
+        self.audit.attempted(&self.facts(Some(handle), record.revision, Action::Load, &actor).damaged(&fields.damaged));
     }
 
     /// Commits a migration; losing the race to another is fine, the session is read again either way.
@@ -158,6 +192,8 @@ impl Sessions {
             match self.find(handle).await {
                 Ok(session) => sessions.push(session),
                 Err(LoadError::NotFound | LoadError::Revoked) => {}
+                // One that cannot be read does not keep the others from being seen.
+                Err(LoadError::Store(StoreError::Damaged(_))) => {}
                 Err(error) => return Err(error),
             }
         }

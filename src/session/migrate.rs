@@ -51,7 +51,43 @@ impl Migration {
                 ),
             );
         }
+        check_types(&raw.migrations, schema, problems);
         raw.migrations.iter().map(compile).collect()
+    }
+}
+
+/// What the migrations so far say of a field's values.
+#[derive(Clone, Copy)]
+enum Known<'a> {
+    Kind(FieldType),
+    Value(&'a Json),
+}
+
+/// Refuses renames that bring a field values which earlier steps made to be of another type: nobody could read them.
+fn check_types(raw: &[config::Migration], schema: &Schema, problems: &mut Problems) {
+    // With the rename that they came by.
+    let mut known: BTreeMap<&str, (Known<'_>, Option<String>)> = BTreeMap::new();
+    for (at, migration) in raw.iter().enumerate() {
+        for (old, new) in &migration.rename {
+            if let Some((what, _)) = known.remove(&**old) {
+                known.insert(new, (what, Some(format!("/session/schema/migrations/{at}/rename/{old}"))));
+            }
+        }
+        migration.convert.iter().for_each(|(path, kind)| drop(known.insert(path, (Known::Kind(*kind), None))));
+        for (path, value) in &migration.set {
+            known.entry(path).or_insert((Known::Value(value), None));
+        }
+        migration.drop.iter().for_each(|path| drop(known.remove(&**path)));
+    }
+    for (path, (what, came_by)) in known {
+        let (Some(place), Some((_, field))) = (came_by, schema.find(path)) else { continue };
+        let fits = match what {
+            Known::Kind(kind) => kind == field.kind,
+            Known::Value(value) => Value::from_json(value).is_some_and(|value| field.fit(value).is_ok()),
+        };
+        if !fits {
+            problems.error(place, format!("what an earlier step makes of it is no value of '{path}': convert it"));
+        }
     }
 }
 

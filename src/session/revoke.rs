@@ -117,7 +117,7 @@ impl Sessions {
     async fn living_of(&self, user: UserKey) -> Result<Vec<(Handle, Arc<Record>)>, CommitError> {
         let mut living = Vec::new();
         for handle in self.bounded(self.store.sessions_of(user)).await? {
-            match self.bounded(self.store.load(handle)).await?.as_deref() {
+            match self.readable(handle).await?.as_deref() {
                 Some(Entry::Living(record)) if record.is_living(self.clock.now()) && record.user == Some(user) => {
                     living.push((handle, record.clone()));
                 }

@@ -38,7 +38,8 @@ pub struct Moved {
     pub sessions: u64,
     /// Values that the active key seals since.
     pub resealed: u64,
-    /// Values that could not be opened, and sessions that other writers held on to: they are as they were.
+    /// Values that could not be opened, sessions that could not be read, and those that other writers held on to: they are
+    /// as they were.
     pub skipped: u64,
 }
 
@@ -49,7 +50,7 @@ impl Sessions {
     pub async fn count_keys(&self, after: Option<Handle>, uses: &mut KeyUses) -> Result<Option<Handle>, StoreError> {
         let page = self.store.handles(after, PAGE).await?;
         for handle in &page {
-            if let Some(Entry::Living(record)) = self.bounded(self.store.load(*handle)).await?.as_deref() {
+            if let Some(Entry::Living(record)) = self.readable(*handle).await?.as_deref() {
                 for id in sealed_values(record).filter_map(|(_, json)| key_of(json)) {
                     uses.entry(id.to_owned()).or_default().values += 1;
                 }
@@ -62,7 +63,10 @@ impl Sessions {
     async fn count_records(&self, handle: Handle, uses: &mut KeyUses) -> Result<(), StoreError> {
         let mut before = None;
         loop {
-            let page = self.bounded(self.store.trail(handle, before, TRAIL_PAGE)).await?;
+            let page = match self.bounded(self.store.trail(handle, before, TRAIL_PAGE)).await {
+                Err(StoreError::Damaged(_)) => return Ok(()),
+                page => page?,
+            };
             for record in &page.records {
                 let record: Json = serde_json::from_str(record).unwrap_or_default();
                 if let Some(id) = record.get("key").and_then(Json::as_str) {
@@ -94,7 +98,13 @@ impl Sessions {
 
     async fn reseal_session(&self, handle: Handle, moved: &mut Moved) -> Result<(), StoreError> {
         for _ in 0..TRIES {
-            let entry = self.bounded(self.store.load(handle)).await?;
+            let entry = match self.bounded(self.store.load(handle)).await {
+                Err(StoreError::Damaged(_)) => {
+                    moved.skipped += 1;
+                    return Ok(());
+                }
+                entry => entry?,
+            };
             let Some(Entry::Living(record)) = entry.as_deref() else { return Ok(()) };
             let (old, unopened) = self.under_old_keys(handle, record);
             if old.is_empty() {
@@ -146,7 +156,7 @@ impl Sessions {
         let id = CommitId::random()?;
         let actor = Actor { user: record.user, ..Actor::new(ActorKind::Cloakroom) };
         let told: Vec<(&str, &Plain)> = old.iter().map(|(path, _, plain)| (*path, plain)).collect();
-        let facts = self.facts(handle, record.revision, Action::Reseal, &actor);
+        let facts = self.facts(Some(handle), record.revision, Action::Reseal, &actor);
         let draft = facts.draft_untouched(id, "reseal", &told).ok_or(CommitError::Crypto)?;
         let effect = Effect::Reseal { birth: record.birth, values };
         self.settle_outcome(Commit { id, handle, now: self.clock.now(), effect, record: draft }).await

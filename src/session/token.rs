@@ -13,6 +13,7 @@ use crate::structured::Value;
 
 use super::birth::{Birthright, Born};
 use super::delta::Delta;
+use super::load::Sight;
 use super::proposal::{Proposal, size_at_birth};
 use super::revocations::{Bearing, Believed};
 use super::schema::{Field, FieldIndex};
@@ -55,7 +56,7 @@ impl Sessions {
         self.is_believed(&lead)?;
         let mut is_new = false;
         for _ in 0..TRIES {
-            let Some((entry, at_hand)) = self.standing(assertion, &lead).await? else {
+            let Some((entry, sight)) = self.standing(assertion, &lead).await? else {
                 if assertion.on_missing() == OnMissing::Reinit {
                     return Err(LoadError::Uninitialised);
                 }
@@ -63,7 +64,7 @@ impl Sessions {
                 continue;
             };
             let mut session = self.settle(lead.handle, entry, Proven::Token(lead.bearing)).await?;
-            session.at_hand = at_hand;
+            session.at_hand = sight == Sight::AtHand;
             if self.has_applied(&session, &lead)
                 || Box::pin(self.apply_claims(&session, assertion, &lead, actor)).await?
             {
@@ -86,14 +87,16 @@ impl Sessions {
         if self.revocations.void(&token) { Err(LoadError::Revoked) } else { Ok(()) }
     }
 
-    /// The living session under the token's handle, and whether it was at hand; none where there is room for one.
-    async fn standing(&self, assertion: &Assertion, lead: &Lead) -> Result<Option<(Arc<Entry>, bool)>, LoadError> {
-        let (Some(entry), at_hand) = self.look(lead.handle).await? else { return Ok(None) };
+    /// The living session under the token's handle, and how that is known; none where there is room for one.
+    async fn standing(&self, assertion: &Assertion, lead: &Lead) -> Result<Option<(Arc<Entry>, Sight)>, LoadError> {
+        let (Some(entry), sight) = self.look(lead.handle).await? else { return Ok(None) };
         let now = self.clock.now();
         let tombstone = match &*entry {
             Entry::Living(record) if record.is_living(now) => {
-                return self.is_the_tokens(record, assertion, lead).map(|()| Some((entry, at_hand)));
+                let theirs = self.is_the_tokens(record, assertion, lead);
+                return theirs.map_err(|error| sight.judge(error)).map(|()| Some((entry, sight)));
             }
+            Entry::Living(_) if sight == Sight::LastKnown => return Err(sight.judge(LoadError::NotFound)),
             Entry::Living(_) => entry.remains(),
             Entry::Revoked(tombstone) => Some(tombstone.clone()),
         };

@@ -132,7 +132,8 @@ const NOTHING: Told = Cow::Borrowed("null");
 pub struct Facts<'a> {
     pub keyring: Arc<Keyring>,
     pub environment: &'a str,
-    pub session: Handle,
+    /// None for what was asked for without one, and so was refused.
+    pub session: Option<Handle>,
     pub at: Time,
     pub action: Action,
     /// The revision that the change was based on.
@@ -181,8 +182,9 @@ impl Facts<'_> {
     }
 
     fn fingerprint(&self, field: &str, plain: &Plain) -> Told {
+        let Some(session) = self.session else { return NOTHING };
         // Nothing in it needs escaping.
-        ["\"", &self.keyring.fingerprint(self.session, field, plain.as_bytes()), "\""].concat().into()
+        ["\"", &self.keyring.fingerprint(session, field, plain.as_bytes()), "\""].concat().into()
     }
 
     /// All of a record but `seq` and `revision`, which the store adds.
@@ -217,7 +219,9 @@ impl Facts<'_> {
         if let Some(outcome) = outcome {
             json.word(r#","outcome":""#, outcome);
         }
-        json.word(r#","session":""#, &self.session.text());
+        if let Some(session) = self.session {
+            json.word(r#","session":""#, &session.text());
+        }
         json.put("}");
         let mut record = json.into_text();
         let mac = self.keyring.mac(record.as_bytes(), self.at).mac;

@@ -241,6 +241,10 @@ impl Store for Redis {
         self.core.cache.at_hand(handle, &node, now).filter(|_| self.core.feed.is_proven(now))
     }
 
+    fn last_known(&self, handle: Handle) -> Option<Arc<Entry>> {
+        self.core.last_known(handle)
+    }
+
     fn load(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
         Box::pin(self.core.entry(handle))
     }

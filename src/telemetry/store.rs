@@ -107,6 +107,10 @@ impl Store for Observed {
         entry
     }
 
+    fn last_known(&self, handle: Handle) -> Option<Arc<Entry>> {
+        self.store.last_known(handle)
+    }
+
     fn load(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
         self.metrics.cache_misses.inc();
         self.watch(StoreOp::Load, self.store.load(handle))

@@ -127,7 +127,11 @@ async fn bodies_are_json_of_the_right_shape_and_size() {
     send(Some("text/plain"), "{}".into()).await.is_problem(415, "unsupported-media-type");
     let large = format!("{{\"fields\":{{\"a\":\"{}\"}}}}", "x".repeat(64 << 10));
     send(json_type, large).await.is_problem(413, "content-too-large");
-    for kind in [None, json_type, Some("application/json; charset=utf-8"), Some("Application/Merge-Patch+JSON")] {
+    // What `curl -d` says is taken from whoever has a token.
+    let form = Some("application/x-www-form-urlencoded");
+    desk.send("POST", "/v1/sessions", None, form, "{}".into()).await.is_problem(401, "credential-missing");
+    let charset = Some("application/json; charset=utf-8");
+    for kind in [None, json_type, charset, Some("Application/Merge-Patch+JSON"), form] {
         assert_eq!(send(kind, "{}".into()).await.status, StatusCode::CREATED, "{kind:?}");
     }
 }

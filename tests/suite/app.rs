@@ -167,6 +167,47 @@ fn a_file_with_a_mistake_is_not_run() {
     }
 }
 
+/// What is found in a file with this schema and with these members of its route.
+fn found(schema: &str, route: &str) -> String {
+    let text = CONFIG.replace("version: 1, fields: { step: { type: integer } }", schema);
+    let (_folder, path) = written(&text.replace("upstream: ", &format!("{route} upstream: ")));
+    let output = Binary::run(&["check", "--config", path.to_str().unwrap()]);
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_migrations_make_of_a_field_has_to_fit_where_they_take_it() {
+    let schema = |steps: &str| format!("version: 3, fields: {{ b: {{ type: string }} }}, migrations: [{steps}]");
+    for (steps, fits) in [
+        ("{ to: 2, convert: { a: integer } }, { to: 3, rename: { a: b } }", false),
+        ("{ to: 2, set: { a: 5 } }, { to: 3, rename: { a: b } }", false),
+        ("{ to: 2, convert: { a: integer }, rename: { z: a } }, { to: 3, rename: { a: b } }", false),
+        ("{ to: 2, convert: { a: string } }, { to: 3, rename: { a: b } }", true),
+        ("{ to: 2, convert: { a: integer } }, { to: 3, rename: { a: b }, convert: { b: string } }", true),
+        ("{ to: 2, set: { a: five } }, { to: 3, rename: { a: b } }", true),
+        ("{ to: 2, convert: { a: integer } }, { to: 3, drop: [a] }", true),
+    ] {
+        let told = found(&schema(steps), "");
+        assert_eq!(!told.contains("is no value of 'b'"), fits, "{steps}\n{told}");
+        assert_eq!(!told.contains("error"), fits, "{steps}\n{told}");
+    }
+}
+
+#[test]
+fn conditions_that_can_never_hold_are_refused_and_none_says_a_sensitive_value() {
+    let schema = "version: 1, fields: { mail: { type: string, sensitive: true }, step: { type: integer, default: 1 } }";
+    for (route, told) in [
+        ("require: { mail: null },", None),
+        ("require: { mail: a@b.example },", Some("would stand here in clear")),
+        ("require: { step: null },", Some("can never have this value")),
+        ("match: { headers: { cloakroom_session: x } },", Some("no client can say this")),
+    ] {
+        let found = found(schema, route);
+        assert_eq!(found.contains("error"), told.is_some(), "{route}\n{found}");
+        assert!(told.is_none_or(|told| found.contains(told)), "{route}\n{found}");
+    }
+}
+
 #[test]
 fn exit_codes_tell_usage_from_findings() {
     let (_folder, path) = written(CONFIG);

@@ -145,7 +145,7 @@ impl House {
         }
     }
 
-    fn sessions(&self) -> Arc<Sessions> {
+    pub fn sessions(&self) -> Arc<Sessions> {
         self.exchanges.as_ref().expect("an open House").current().sessions.clone()
     }
 
@@ -180,7 +180,7 @@ impl House {
         (status, serde_json::from_str(&client.rest()).expect("JSON"))
     }
 
-    fn wait_for<T>(&self, work: impl Future<Output = T>) -> T {
+    pub fn wait_for<T>(&self, work: impl Future<Output = T>) -> T {
         let bounded = async { tokio::time::timeout(PATIENCE, work).await.expect("an answer in time") };
         self.runtime.block_on(bounded)
     }

@@ -62,6 +62,18 @@ fn an_authorization_that_is_not_ours_passes() {
 }
 
 #[test]
+fn a_session_id_reaches_no_backend_under_another_scheme_either_and_proves_nothing_there() {
+    let house = House::new();
+    let guest = house.visitor();
+    for value in [guest.id.clone(), format!("Token {}", guest.id), format!("Bearer \"{}\"", guest.id)] {
+        house.get("/public").header("authorization", &value).send().passed();
+        assert_eq!(house.backend.last().header("authorization"), None);
+        house.get("/chat").header("authorization", &value).send().is(401, "credential-missing");
+    }
+    house.close();
+}
+
+#[test]
 fn two_credentials_in_one_carrier_are_400() {
     let house = header_plan().open();
     let (one, two) = (house.visitor(), house.visitor());

@@ -124,6 +124,21 @@ fn a_body_over_its_bound_is_413() {
 }
 
 #[test]
+fn a_head_over_its_listeners_bound_is_431_however_small_that_is() {
+    for (bound, http2) in [("1KiB", false), ("1KiB", true), ("16KiB", false)] {
+        let house = Plan::new().listener(&format!("limits: {{ head: {bound} }}")).open();
+        let bytes = if bound == "1KiB" { 1 << 10 } else { 16 << 10 };
+        for (large, status) in [(bytes / 2, 200), (bytes, 431)] {
+            let ask = house.get("/public").header("x-large", &"x".repeat(large));
+            let ask = if http2 { ask.http2() } else { ask };
+            assert_eq!(ask.send().status, status, "{bound} {http2}");
+        }
+        assert_eq!(house.backend.count(), 1);
+        house.close();
+    }
+}
+
+#[test]
 fn a_head_over_its_bound_is_431() {
     let house = Plan::new()
         .route(

@@ -116,7 +116,7 @@ const REFUSED: &[(&str, &[(&str, &str)])] = &[
     ("an unset that is no list", &[("set", "step=9"), ("unset", "notes,,")]),
     ("an unset that is no name", &[("set", "step=9"), ("unset", "5")]),
     ("an if-match that is no string", &[("set", "step=9"), ("if-match", "1")]),
-    ("an if-match that is no revision", &[("set", "step=9"), ("if-match", "\"one\"")]),
+    ("an if-match that is a token", &[("set", "step=9"), ("if-match", "one")]),
     ("an if-match twice", &[("set", "step=9"), ("if-match", "\"1\""), ("if-match", "\"1\"")]),
     ("a rotation that is no boolean", &[("set", "step=9"), ("rotate", "1")]),
     ("an end where the route does not permit it", &[("set", "step=9"), ("end", "?1")]),
@@ -151,6 +151,21 @@ fn a_write_back_that_is_refused_is_502_and_nothing_of_it_is_written() {
     house.until("every attempt is audited", || {
         house.audited().iter().filter(|record| record["outcome"] == "rejected").count() == REFUSED.len()
     });
+    house.close();
+}
+
+#[test]
+fn a_refusal_is_audited_without_a_session_too() {
+    let house = House::new();
+    house.backend.next(Answer::set("step=1"));
+    house.get("/visit").send().is(502, "write-back-rejected");
+    house.until("the attempt is audited", || !house.audited().is_empty());
+    let record = house.audited().remove(0);
+    assert_eq!(
+        (&record["outcome"], &record["action"], record.get("session")),
+        (&json!("rejected"), &json!("write"), None)
+    );
+    assert_eq!((&record["actor"]["kind"], &record["actor"]["route"]), (&json!("backend"), &json!("visit")));
     house.close();
 }
 

@@ -23,25 +23,20 @@ const LISTED: usize = 128;
 
 impl Core {
     pub(super) async fn entry(&self, handle: Handle) -> Result<Option<Arc<Entry>>, StoreError> {
-        let node = self.servers.find(|| Slot::tagged(handle));
-        let is_away = node.as_ref().map_or(true, |node| node.reads.open_line() == 0) || self.feed.open_line() == 0;
-        let stale = || self.stale(handle, node.as_deref().ok());
-        if is_away && let Some(stale) = stale() {
-            return Ok(Some(stale));
+        let node = self.servers.find(|| Slot::tagged(handle))?;
+        let is_away = node.reads.open_line() == 0 || self.feed.open_line() == 0;
+        if is_away && self.last_known(handle).is_some() {
+            // Whoever can do with that is not kept waiting.
+            return Err(StoreError::Unavailable("the server is away".into()));
         }
-        let current = match &node {
-            Ok(node) => self.current(handle, node).await,
-            Err(error) => Err(error.clone()),
-        };
-        match current {
-            Err(error @ (StoreError::Timeout | StoreError::Unavailable(_))) => stale().map(Some).ok_or(error),
-            answer => answer,
-        }
+        self.current(handle, &node).await
     }
 
     /// What has to do while the server is away: the one exception to every proof.
-    fn stale(&self, handle: Handle, node: Option<&Node>) -> Option<Arc<Entry>> {
-        self.cache.stale(handle, node, self.stale_for?)
+    pub(super) fn last_known(&self, handle: Handle) -> Option<Arc<Entry>> {
+        let most = self.stale_for?;
+        let node = self.servers.find(|| Slot::tagged(handle));
+        self.cache.stale(handle, node.as_deref().ok(), most)
     }
 
     async fn current(&self, handle: Handle, node: &Node) -> Result<Option<Arc<Entry>>, StoreError> {

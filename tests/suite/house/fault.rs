@@ -87,6 +87,10 @@ const WRITING: &[Fault] = &[Fault::Down, Fault::Writes];
 const TOUCHING: &[Fault] = &[Fault::Down, Fault::Writes, Fault::Touches];
 
 impl Store for Faulty {
+    fn last_known(&self, handle: Handle) -> Option<Arc<Entry>> {
+        self.store.last_known(handle)
+    }
+
     fn at_hand(&self, handle: Handle) -> Option<Arc<Entry>> {
         self.faults.any(READING).ok().and_then(|()| self.store.at_hand(handle))
     }

@@ -201,6 +201,12 @@ impl Plan {
         self.section(&format!("environment: {environment}\nkeyring: {{ path: '{}' }}", keyring.display()))
     }
 
+    /// Members of the store's section beside those that say where it is.
+    pub fn store(mut self, members: &str) -> Self {
+        self.store = format!("{}, {members}", self.store);
+        self
+    }
+
     pub(super) fn within(mut self, folder: Arc<tempfile::TempDir>, clock: Clock) -> Self {
         self.place = Some((folder, clock));
         self

@@ -378,6 +378,22 @@ fn what_follows_a_message_is_the_next_and_answers_keep_their_order() {
     house.close();
 }
 
+#[test]
+fn what_is_no_request_is_logged_under_the_id_that_its_client_is_told() {
+    let house = House::new();
+    let answer = house.raw("no request at all\r\n\r\n").rest();
+    let body = answer.split("\r\n\r\n").nth(1).unwrap();
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+    let id = problem["request_id"].as_str().unwrap();
+    house.until("its line", || house.logged().contains(id));
+    let logged = house.logged();
+    let line = logged.lines().find(|line| line.contains(id)).unwrap();
+    for part in ["_OTHER", "request-malformed", &body.len().to_string()] {
+        assert!(line.contains(part), "{line}");
+    }
+    house.close();
+}
+
 /// What the library would answer by itself.
 const BARE: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use cloakroom::keyring::Keyring;
+use cloakroom::session::{KeyUses, Moved};
 use serde_json::json;
 
 use super::*;
@@ -119,6 +120,47 @@ fn hanging_server_is_an_outage_and_no_logout() {
     let thawed = Instant::now();
     house.until("recovery", || house.get("/chat").cookie(&guest).send().status == 200);
     assert!(thawed.elapsed() < 2 * SECOND, "{:?}", thawed.elapsed());
+}
+
+#[test]
+fn sessions_that_are_served_through_an_outage_are_taken_from_nobody_by_what_is_known_of_them() {
+    let fleet = Fleet::new(Server::start());
+    let house = fleet.plan().store("on_failure: stale, stale_for: 30s").open();
+    let guest = house.guest(json!({}));
+    house.get("/chat").cookie(&guest).send().passed();
+    // Its secret may have been renewed where we could not hear of it.
+    let renewed = guest.impostor();
+    house.get("/chat").cookie(&renewed).send().is(401, "credential-invalid");
+    fleet.server.kill();
+    house.until("the outage", || house.get("/chat").cookie(&renewed).send().status != 401);
+    house.get("/chat").cookie(&renewed).send().is(503, "store-unavailable");
+    house.get("/chat").cookie(&guest).send().passed();
+    // And it may have been used.
+    house.clock.advance(Duration::from_secs(10 * 24 * 60 * 60));
+    house.get("/chat").cookie(&guest).send().is(503, "store-unavailable");
+    fleet.server.revive();
+    house.until("recovery", || house.get("/chat").cookie(&renewed).send().status == 401);
+}
+
+#[test]
+fn a_session_that_cannot_be_read_keeps_nobody_from_the_others() {
+    let fleet = Fleet::new(Server::start());
+    let house = fleet.house();
+    let [damaged, other] = [(); 2].map(|()| house.guest(json!({ "user_id": "u-1" })));
+    let key = format!("{}:sessions:{{{}}}", fleet.environment, damaged.handle);
+    assert_eq!(fleet.server.raw().say::<u64>(&format!("HDEL {key} @birth")), 1);
+    house.until("the damage", || house.get("/chat").cookie(&damaged).send().status == 503);
+    house.wait_for(async {
+        let sessions = house.sessions();
+        let (mut uses, mut moved) = (KeyUses::default(), Moved::default());
+        sessions.count_keys(None, &mut uses).await.unwrap();
+        sessions.reseal(None, &mut moved).await.unwrap();
+        assert_eq!((moved.sessions, moved.skipped), (2, 1));
+        let listed = sessions.sessions_of(&sessions.keys_of_user(None, "u-1")).await.unwrap();
+        assert_eq!(listed.iter().map(|session| session.handle()).collect::<Vec<_>>(), [other.handle]);
+    });
+    house.revoke_user("u-1");
+    house.get("/chat").cookie(&other).send().is(401, "session-revoked");
 }
 
 pub fn ready(admin: SocketAddr) -> String {

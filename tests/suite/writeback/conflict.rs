@@ -78,6 +78,19 @@ fn a_conflict_says_what_to_do() {
 }
 
 #[test]
+fn an_entity_tag_is_compared_as_it_is_written() {
+    let house = House::new();
+    let guest = house.guest(json!({ "step": 5 }));
+    for tag in ["01", "+1", "-1", "0", "one", "1 ", "", "18446744073709551617"] {
+        house.backend.next(Answer::set("step=6").header("cloakroom-if-match", &format!("\"{tag}\"")));
+        assert_eq!(house.get("/chat").cookie(&guest).send().status, 409, "{tag:?}");
+    }
+    house.backend.next(Answer::set("step=6").header("cloakroom-if-match", "\"1\""));
+    house.get("/chat").cookie(&guest).send().passed();
+    house.close();
+}
+
+#[test]
 fn if_match_counts_even_when_no_change_is_left() {
     let house = House::new();
     let guest = house.guest(json!({ "step": 5 }));
