@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::sidecar::{Guest, Sidecar};
 use crate::house::Answer;
+use crate::redis_server::wait_for;
 
 const EMBEDDED: &str = "store: { kind: embedded, path: ./sessions.db, timeout: 20s }";
 
@@ -51,6 +52,9 @@ fn records_that_were_removed_and_altered_in_the_file_are_named() {
     (1..=6).for_each(|step| wrote(&sidecar, &guest, &format!("step={step}")));
     let verify = ["audit", "verify", &guest.handle];
     let copy = sidecar.folder.path().join("copy.jsonl").display().to_string();
+    // Copies gather before they are written.
+    let copied = || std::fs::read_to_string(&copy).is_ok_and(|text| text.lines().count() == 7);
+    wait_for("the copies", || copied().then_some(()));
     let told = sidecar.said(&[&verify[..], &["--copy", &copy]].concat());
     assert_eq!(told, "whole: 7 records, each as it was written\ncompared with 7 records of a copy\n");
 
