@@ -10,7 +10,7 @@ pub const PASSED: usize = 256;
 /// How much of that a write is that was not to wait.
 pub const LARGE: usize = 32;
 /// So many bytes that were read are one more than the reading itself.
-pub const READ: usize = 2 << 10;
+pub const READ: usize = 512;
 
 thread_local! {
     static DESK: RefCell<Desk> = const { RefCell::new(Desk { open: false, letters: Vec::new(), passed: 0, spare: Vec::new() }) };
