@@ -29,7 +29,7 @@ use crate::telemetry::{Metrics, Observed, Tracer, TracingError};
 
 pub use examine::{Examined, Refused, examine};
 pub use reload::ReloadNow;
-use reload::{Desk, Replaceable};
+use reload::{Collector, Desk, Replaceable};
 use sockets::Sockets;
 pub use watch::Watch as ConfigWatch;
 
@@ -153,6 +153,7 @@ pub async fn start_through(
         shutdown: shutdown.clone(),
         readiness: readiness.clone(),
         metrics: metrics.clone(),
+        collector: Collector::of(&config.tracing),
     };
     let replaceable = Some(replaceable);
     Ok(Running {

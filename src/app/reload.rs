@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin};
 use crate::audit::Audit;
@@ -15,7 +16,7 @@ use crate::in_force::InForce;
 use crate::keyring;
 use crate::listener::Terms;
 use crate::readiness::Readiness;
-use crate::telemetry::{Metrics, Reload, change_logs};
+use crate::telemetry::{Metrics, Reload, Tracer, TracingError, change_logs};
 
 use super::examine::{Examined, examine};
 use super::keyring_path;
@@ -39,6 +40,19 @@ pub struct Replaceable {
     pub shutdown: InForce<config::Shutdown>,
     pub readiness: Readiness,
     pub metrics: Metrics,
+    pub collector: Collector,
+}
+
+/// Where spans are sent, and what sends them to another collector than that of the start.
+pub struct Collector {
+    url: Option<String>,
+    sending: JoinSet<()>,
+}
+
+impl Collector {
+    pub fn of(section: &config::Tracing) -> Self {
+        Self { url: section.otlp.clone(), sending: JoinSet::new() }
+    }
 }
 
 /// The admin and status listeners' routers, and what they answer from.
@@ -79,12 +93,14 @@ pub async fn follow(mut parts: Replaceable, mut watch: Watch, now: ReloadNow, dr
         let asked = tokio::select! {
             _ = ticks.tick() => false,
             () = now.0.notified() => true,
-            () = drain.begun() => return,
+            () = drain.begun() => break,
         };
         if asked || watch.has_changed() {
             parts.reload(&mut watch);
         }
     }
+    // The last spans are sent when the drain is over.
+    while parts.collector.sending.join_next().await.is_some() {}
 }
 
 impl Replaceable {
@@ -118,11 +134,11 @@ impl Replaceable {
         let Examined { config, rooms, schema, terms, .. } = examined;
         let sinks = self.audit.prepare(&config.audit.sinks).map_err(|error| error.to_string())?;
         let before = self.exchanges.current();
+        let tracer = self.tracer(&before, &config.tracing).map_err(|error| error.to_string())?;
         rooms.policies.count_in(&self.metrics);
         let sessions = Arc::new(before.sessions.under(schema, &config));
         let admin = self.desk.admin.under(sessions.clone(), &config);
         self.audit.replace(sinks);
-        let tracer = before.tracer.sampling(config.tracing.sample);
         self.exchanges.replace(Exchanges { rooms: Arc::new(rooms), sessions, tracer, ..Exchanges::clone(&before) });
         self.desk.replace(admin);
         for (listener, terms) in config.listeners.iter().zip(terms) {
@@ -138,6 +154,20 @@ impl Replaceable {
         self.shutdown.replace(config.shutdown.clone());
         change_logs(&config.log);
         Ok(awaits_restart(&self.started, &config))
+    }
+
+    /// Has spans be sent as another configuration says; whoever sent them elsewhere ends with the last exchange of before.
+    fn tracer(&mut self, before: &Exchanges, section: &config::Tracing) -> Result<Tracer, TracingError> {
+        if section.otlp == self.collector.url {
+            return Ok(before.tracer.sampling(section.sample));
+        }
+        let (tracer, exporting) = Tracer::open(section, &self.started.environment, &self.metrics)?;
+        self.collector.url = section.otlp.clone();
+        while self.collector.sending.try_join_next().is_some() {}
+        if let Some(exporting) = exporting {
+            self.collector.sending.spawn(exporting.run(before.drain.clone()));
+        }
+        Ok(tracer)
     }
 
     fn tell_applied(&self, awaiting: &[String]) {

@@ -18,7 +18,6 @@ pub fn awaits_restart(started: &Config, now: &Config) -> Vec<String> {
         ("admin.address", started.admin.address != now.admin.address),
         ("status.address", started.status.address != now.status.address),
         ("audit", trail(started) != trail(now)),
-        ("tracing.otlp", started.tracing.otlp != now.tracing.otlp),
     ];
     parts.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect()
 }

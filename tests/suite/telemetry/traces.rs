@@ -144,3 +144,24 @@ fn the_last_spans_are_sent_before_the_process_ends() {
     assert_eq!(binary.terminate(), Some(0));
     assert_eq!(collector.spans().iter().filter(|span| span.kind == SERVER).count(), 20);
 }
+
+#[test]
+fn another_collector_is_sent_to_without_a_restart_and_to_the_last() {
+    let (sidecar, first) = traced(1.0);
+    let second = Collector::open(&sidecar.runtime);
+    let guest = sidecar.guest(json!({ "user_id": "u-1" }));
+    assert_eq!(sidecar.get("/chat", &guest).status, 200);
+    first.wait_for(1, |span| span.kind == SERVER);
+    let path = sidecar.folder.path().join("cloakroom.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let there = text.replace(&first.section(1.0), &second.section(1.0));
+    for (text, applied) in [(there.replace(&second.section(1.0), ""), 1.0), (there, 2.0)] {
+        std::fs::write(&path, text).unwrap();
+        sidecar.until("it is in force", |figures| figures.of("config_reloads_total{outcome=\"applied\"}") == applied);
+        assert_eq!(sidecar.get("/chat", &guest).status, 200);
+    }
+    let Sidecar { binary, backend: _backend, runtime: _runtime, .. } = sidecar;
+    assert_eq!(binary.terminate(), Some(0));
+    let of = |collector: &Collector| collector.spans().iter().filter(|span| span.kind == SERVER).count();
+    assert_eq!((of(&first), of(&second)), (1, 1));
+}
