@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Version};
+use http::Version;
 use quick_cache::sync::Cache;
 
 use crate::config::{self, Problems};
@@ -18,6 +18,7 @@ use crate::structured::{self, Bare, Shown};
 
 mod forwarded;
 mod trace;
+mod upgrade;
 
 use forwarded::Forwarded;
 pub use trace::{Trace, random_name};
@@ -110,7 +111,7 @@ impl Context {
                 || headers::is_forwarding(name) && !peer.trusted
         };
         let found = Survey::of(&head.headers, is_void);
-        let upgrade = if found.upgrade { upgrade(head) } else { None };
+        let upgrade = if found.upgrade { upgrade::asked(head) } else { None };
         let takes_trailers = |token: &str| token.eq_ignore_ascii_case("trailers");
         let trailers = found.te && headers::tokens(&head.headers, &header::TE).any(takes_trailers);
         let coded = found.transfer_encoding && headers::has_foreign_coding(&head.headers);
@@ -275,31 +276,6 @@ fn via(version: Version) -> &'static str {
         Version::HTTP_10 => "via: 1.0 cloakroom\r\n",
         _ => "via: 1.1 cloakroom\r\n",
     }
-}
-
-fn upgrade(head: &Parts) -> Option<HeaderValue> {
-    let asked = headers::tokens(&head.headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    let protocol = headers::only(&head.headers, &header::UPGRADE).ok().flatten()?;
-    let may_be = is_one_protocol(protocol.as_bytes()) && !carries_requests(protocol.as_bytes());
-    (asked && may_be && head.version == Version::HTTP_11 && head.method == Method::GET).then(|| protocol.clone())
-}
-
-/// Whether a value of `Upgrade` names one protocol, in its plain spelling: of a list, or of a name with bytes around it
-/// that some take for spaces, a backend may choose what was not looked at.
-fn is_one_protocol(value: &[u8]) -> bool {
-    let is_token = |part: &[u8]| {
-        !part.is_empty() && part.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
-    };
-    let mut parts = value.split(|byte| *byte == b'/');
-    parts.by_ref().take(2).all(is_token) && parts.next().is_none()
-}
-
-/// Whether other requests could be sent within a protocol, past every check: HTTP itself, of which a client of HTTP/1.1 has
-/// no need, and TLS, which it may be spoken in.
-fn carries_requests(protocol: &[u8]) -> bool {
-    ["h2", "http", "tls"]
-        .iter()
-        .any(|name| protocol.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name.as_bytes())))
 }
 
 /// The request id of a trusted peer if it is well-formed, else a new one.
