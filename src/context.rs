@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::Version;
 use quick_cache::sync::Cache;
 
 use crate::config::{self, Problems};

@@ -200,10 +200,20 @@ impl Verifier {
         }
         let Some(line) = headers::only(headers, &AUTHORIZATION).map_err(|_| Ambiguous)? else { return Ok(None) };
         let presented = bearer_token(line.as_bytes()).and_then(|token| self.classify(token));
-        if presented.is_some() || holds_session_id(line.as_bytes()) {
+        if presented.is_some() || self.holds_credential(line.as_bytes()) {
             headers.remove(AUTHORIZATION);
         }
         Ok(presented)
+    }
+
+    /// Whether a session id or a JWT stands anywhere in a line, under whatever scheme or none: there it proves nothing, and
+    /// is nobody else's to see.
+    fn holds_credential(&self, line: &[u8]) -> bool {
+        let mut words = line.split(|byte| !(byte.is_ascii_alphanumeric() || b"-_.".contains(byte)));
+        words.any(|word| {
+            let is_id = word.starts_with(SESSION_ID_PREFIX.as_bytes()) && session_id(word).is_some();
+            is_id || self.jwt && word.starts_with(b"eyJ") && word.iter().filter(|byte| **byte == b'.').count() >= 2
+        })
     }
 
     /// What a bearer token looks like; none if it is of no kind that is configured.
@@ -230,13 +240,6 @@ fn session_id(value: &[u8]) -> Option<SessionId> {
         return None;
     }
     SessionId::parse(std::str::from_utf8(value).ok()?)
-}
-
-/// Whether a session id stands anywhere in a line, under whatever scheme or none: there it proves nothing, and is nobody
-/// else's to see.
-fn holds_session_id(line: &[u8]) -> bool {
-    let mut words = line.split(|byte| !(byte.is_ascii_alphanumeric() || b"-_".contains(byte)));
-    words.any(|word| word.starts_with(SESSION_ID_PREFIX.as_bytes()) && session_id(word).is_some())
 }
 
 /// Every JWT begins with an encoded `{"`; one that is malformed is to be refused rather than passed on.

@@ -40,7 +40,7 @@ pub use birth::Born;
 pub use live::{Entering, Live, Presence};
 pub use proposal::{Proposal, fits_at_birth};
 pub use require::Requirements;
-pub use schema::{Field, FieldIndex, Misfit, Schema};
+pub use schema::{Field, FieldIndex, Misfit, Schema, is_path};
 pub use state::{Decoded, Held, Proven, Session, Shown};
 pub use sweep::{KeyUse, KeyUses, Moved};
 pub use token::Found;

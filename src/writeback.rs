@@ -9,7 +9,7 @@ use sfv::{BareItem, Dictionary, Item, List, ListEntry};
 use crate::config::{self, Problems, SessionUse};
 use crate::headers::{Names, Reserved};
 use crate::route::RouteIndex;
-use crate::session::{FieldIndex, Misfit, Proposal, Schema, Session, fits_at_birth};
+use crate::session::{FieldIndex, Misfit, Proposal, Schema, Session, fits_at_birth, is_path};
 use crate::structured::{Unfit, Value};
 
 /// All write-back headers of one response together.
@@ -358,7 +358,7 @@ fn parse<T: sfv::FieldType>(name: &HeaderName, value: &[u8]) -> Result<T, Reject
     sfv::Parser::new(value).parse().map_err(|_| Rejection::Unparsable(name.clone()))
 }
 
-/// A name that a backend made up is told in part only: it may be anything.
+/// A name that a backend made up is told only where it could be a field's: it may be anything, a value too.
 fn shortened(name: &str) -> String {
-    name.chars().take(64).collect()
+    if is_path(name) { name.to_owned() } else { "…".to_owned() }
 }

@@ -58,6 +58,9 @@ pub struct Progress {
     /// Where one that was broken off goes on.
     #[serde(skip)]
     after: Option<Handle>,
+    /// The key that it seals with.
+    #[serde(skip)]
+    key: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -124,11 +127,13 @@ impl Sweep {
         if progress.state == Stage::Running {
             return None;
         }
-        let after = progress.after;
+        let key = sessions.keyring().active(sessions.now()).to_owned();
+        // What was looked at under another key has to be looked at again.
+        let after = progress.after.filter(|_| progress.key == key);
         // One that goes on also goes on counting.
         let moved = after.map(|_| progress.moved).unwrap_or_default();
         let started_at = Some(sessions.now().to_string());
-        *progress = Progress { state: Stage::Running, moved, started_at, ended_at: None, after };
+        *progress = Progress { state: Stage::Running, moved, started_at, ended_at: None, after, key };
         Some(after)
     }
 

@@ -1,5 +1,6 @@
 //! Serves a router over plain connections, beside the proxy's own listeners.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use axum::Router;
@@ -8,12 +9,13 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::drain::Drain;
 use crate::in_force::InForce;
 
-/// Connections at once; more wait in the backlog. Those who ask here are few, and one of them may be at fault.
+/// Connections at once. Those who ask here are few and ask for little, so the oldest makes room for one more: whoever opens
+/// as many as there may be, and asks nothing, keeps nobody from the answer that decides whether the pod lives.
 const CONNECTIONS: usize = 64;
 /// How long a request's head may take, and how long a connection may idle.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -27,12 +29,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Not to be tracked by the drain, which would wait for it. Owns its connections, and is done when they are.
 pub async fn serve(listener: TcpListener, router: InForce<Router>, drain: Drain) {
     let mut connections = JoinSet::new();
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         tokio::select! {
             () = drain.over() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(answer(stream, router.clone(), drain.clone()))),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    open.retain(|one| !one.is_finished());
+                    if open.len() >= CONNECTIONS {
+                        open.pop_front().iter().for_each(AbortHandle::abort);
+                    }
+                    open.push_back(connections.spawn(answer(stream, router.clone(), drain.clone())));
+                }
                 Err(error) => {
                     tracing::warn!(target: "cloakroom::admin", %error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;

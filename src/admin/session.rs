@@ -19,7 +19,7 @@ use super::problem::{FieldError, Problem};
 use super::{Admin, fields};
 
 /// How often a patch without `If-Match` is tried again when another writer was first.
-const TRIES: usize = 3;
+const TRIES: usize = 16;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -46,20 +46,23 @@ struct Renamed;
 pub struct Watch {
     path: PathBuf,
     activate_after: Duration,
+    /// What was taken on last.
     seen: Option<[u8; 32]>,
+    /// What was not, and why: told once, and tried again, since the reason may be the file's mode.
+    refused: Option<(Option<[u8; 32]>, String)>,
 }
 
 impl Watch {
     pub fn new(path: PathBuf, activate_after: Duration) -> Self {
         let seen = hash(&path);
-        Self { path, activate_after, seen }
+        Self { path, activate_after, seen, refused: None }
     }
 
     /// Looks at another place, or by another rule, from now on; what is there counts as new.
     pub fn follow(&mut self, path: PathBuf, activate_after: Duration) {
         if (&path, activate_after) != (&self.path, self.activate_after) {
             // No file's hash: one that is not there is told of as well.
-            *self = Self { path, activate_after, seen: Some([0; 32]) };
+            *self = Self { path, activate_after, seen: Some([0; 32]), refused: None };
         }
     }
 
@@ -67,17 +70,25 @@ impl Watch {
     pub fn look(&mut self, keys: &LiveKeyring) {
         let now = hash(&self.path);
         if now == self.seen {
+            self.refused = None;
             return;
         }
-        self.seen = now;
         let path = self.path.display();
         let taken = Keyring::load(&self.path, self.activate_after)
             .map_err(|error: KeyringError| error.to_string())
             .and_then(|keyring| keys.replace(keyring).map_err(|error| error.to_string()));
         match taken {
-            Ok(()) => tracing::info!(target: "cloakroom::keyring", %path, "the keyring's new file is in use"),
+            Ok(()) => {
+                tracing::info!(target: "cloakroom::keyring", %path, "the keyring's new file is in use");
+                (self.seen, self.refused) = (now, None);
+            }
             Err(error) => {
-                tracing::error!(target: "cloakroom::keyring", %path, error, "the keyring's new file is not used");
+                let refused = Some((now, error));
+                if refused != self.refused {
+                    let error = refused.as_ref().map(|(_, error)| error);
+                    tracing::error!(target: "cloakroom::keyring", %path, error, "the keyring's new file is not used");
+                }
+                self.refused = refused;
             }
         }
     }
@@ -95,6 +106,22 @@ mod tests {
 
     fn ids(keys: &LiveKeyring) -> Vec<String> {
         keys.current().sealing_key_ids().map(|(id, _)| id.to_string()).collect()
+    }
+
+    #[test]
+    fn a_file_that_was_refused_for_its_mode_is_taken_on_once_that_is_right() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keyring.json");
+        Keyring::create(&path, Time(1_000_000)).unwrap();
+        let keys = LiveKeyring::new(Keyring::load(&path, Duration::ZERO).unwrap());
+        let mut watch = Watch::new(path.clone(), Duration::ZERO);
+        crate::keyring::rotate(&path, Time(2_000_000)).unwrap();
+        for (mode, count) in [(0o644, 1), (0o644, 1), (0o600, 2)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            watch.look(&keys);
+            assert_eq!(ids(&keys).len(), count, "{mode:o}");
+        }
     }
 
     #[test]

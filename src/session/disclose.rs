@@ -4,7 +4,7 @@ use crate::handle::{CommitId, FieldHandle};
 use crate::store::{Commit, Effect};
 
 use super::schema::FieldIndex;
-use super::state::Session;
+use super::state::{Held, Session};
 use super::trail::{Action, Actor};
 use super::vault::Plain;
 use super::{CommitError, Sessions};
@@ -20,6 +20,9 @@ impl Sessions {
         actor: &Actor,
     ) -> Result<Option<Plain>, CommitError> {
         let Some(field) = self.schema.field(index) else { return Ok(None) };
+        if !matches!(session.held(index), Held::Sealed(_)) {
+            return Ok(None);
+        }
         let Some(stored) = session.record().fields.get(&field.path) else { return Ok(None) };
         let Ok(plain) = self.vault(session.handle(), session.birth()).open(&field.path, &stored.json) else {
             return Ok(None);

@@ -204,6 +204,9 @@ pub fn migrate(record: &Record, schema: &Schema, vault: &Vault<'_>) -> Result<Op
             }
         }
     }
+    if record.schema < schema.version {
+        fields.seal_what_became_sensitive(schema)?;
+    }
     let deltas = fields.deltas(schema)?;
     // What cannot be read cannot be moved, and is no reason to try for ever.
     Ok((record.schema < schema.version || !deltas.is_empty()).then_some(deltas))
@@ -272,6 +275,19 @@ impl Fields<'_> {
         }
     }
 
+    /// Has values in clear of fields that are sensitive by now be written anew, which seals them.
+    fn seal_what_became_sensitive(&mut self, schema: &Schema) -> Result<(), Closed> {
+        for (_, field) in schema.fields().filter(|(_, field)| field.sensitive) {
+            if stands_in_clear(self.record, &field.path)
+                && !self.moved.contains_key(&field.path)
+                && let Some(moving) = self.read(&field.path)?
+            {
+                self.moved.insert(field.path.clone(), Some(moving));
+            }
+        }
+        Ok(())
+    }
+
     /// What differs from the record.
     fn deltas(self, schema: &Schema) -> Result<Vec<Delta>, Closed> {
         let mut deltas = Vec::new();
@@ -288,7 +304,7 @@ impl Fields<'_> {
             let seals = field.is_some_and(|field| field.sensitive);
             // What was sealed is lost rather than laid open by a schema that forgot to say so.
             let after = moving.filter(|moving| seals || !moving.sealed).map(|moving| moving.plain);
-            if before == after {
+            if before == after && !(seals && stands_in_clear(self.record, &path)) {
                 continue;
             }
             deltas.push(Delta {
@@ -301,6 +317,10 @@ impl Fields<'_> {
         }
         Ok(deltas)
     }
+}
+
+fn stands_in_clear(record: &Record, path: &str) -> bool {
+    record.fields.get(path).is_some_and(|stored| !vault::is_sealed(&stored.json))
 }
 
 /// The value as another type, where nothing is lost by it.

@@ -228,7 +228,7 @@ fn field_pointer(path: &str) -> String {
     format!("/session/schema/fields/{path}")
 }
 
-pub(super) fn is_path(path: &str) -> bool {
+pub fn is_path(path: &str) -> bool {
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_lowercase())
             && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')

@@ -7,8 +7,9 @@ use crate::structured::Value;
 use super::birth::Birthright;
 use super::delta::Delta;
 use super::proposal::size_at_birth;
+use super::revocations::Believed;
 use super::schema::FieldIndex;
-use super::state::Session;
+use super::state::{Held, Session};
 use super::trail::Actor;
 use super::vault::Plain;
 use super::{CommitError, Created, Lifetime, Sessions};
@@ -41,9 +42,7 @@ impl Sessions {
         match self.bear(new, None, actor).await {
             Ok(born) => Ok(Created { id, born }),
             // A random name that is taken is no luck of ours: nothing was made, and nobody's session is handed out.
-            Err(CommitError::Exists | CommitError::Revoked) => {
-                Err(StoreError::Unavailable("a new session's name was taken".into()).into())
-            }
+            Err(CommitError::Exists) => Err(StoreError::Unavailable("a new session's name was taken".into()).into()),
             Err(error) => Err(error),
         }
     }
@@ -59,16 +58,20 @@ impl Sessions {
         carry: &[FieldIndex],
         actor: &Actor,
     ) -> Result<Created, CommitError> {
-        let mut deltas: Vec<Delta> = Vec::new();
+        let mut deltas = old.map_or_else(Vec::new, |old| self.carried_over(old, values, carry));
+        deltas.extend(self.first_values(values));
+        // Before the old one is gone, since the new one would not come.
+        let user = self.user_after(&deltas, None).flatten();
+        if self.revocations.void(&Believed { user, created_at: self.clock.now(), bearing: None }) {
+            return Err(CommitError::Revoked);
+        }
         if let Some(old) = old {
-            deltas = self.carried_over(old, values, carry);
             match self.revoke(old.handle(), Some(old.birth()), actor).await {
                 // Gone is gone, whoever was first.
                 Ok(()) | Err(CommitError::NotFound | CommitError::Revoked) => {}
                 Err(error) => return Err(error),
             }
         }
-        deltas.extend(self.first_values(values));
         self.create_with(deltas, self.terms.lifetime, actor).await
     }
 
@@ -90,6 +93,9 @@ impl Sessions {
     fn carried(&self, old: &Session, index: FieldIndex, room: &mut usize) -> Option<Delta> {
         let field = self.schema.field(index)?;
         *room = room.checked_sub(old.size_of(index, &field.path))?;
+        if field.sensitive && !matches!(old.held(index), Held::Sealed(_)) {
+            return None;
+        }
         let stored = old.record().fields.get(&field.path)?;
         let plain = self.vault(old.handle(), old.birth()).open(&field.path, &stored.json).ok()?;
         field.read(&plain)?;

@@ -155,6 +155,11 @@ impl Fields {
             let stood = before.and_then(|before| before.same(index, &stored.json, &vault.keyring));
             *place = match stood {
                 Some(stood) => stood.clone(),
+                // Of an older version it may be that it was not sensitive then; it is sealed on the way to this one.
+                None if field.sensitive && record.schema == schema.version && !vault::is_sealed(&stored.json) => {
+                    damaged.push(field.path.clone());
+                    unreadable(field, vault, "stands in clear, and the field is sensitive")
+                }
                 None => hold(field, &stored.json, vault, &mut damaged)?,
             };
         }
@@ -189,12 +194,7 @@ fn places_of(record: &Record, schema: &Schema) -> Arc<[Option<FieldIndex>]> {
 ///
 /// The id of a key that is not there.
 fn hold(field: &Field, json: &Arc<str>, vault: &Vault<'_>, damaged: &mut Vec<Arc<str>>) -> Result<Held, String> {
-    let unreadable = |why| {
-        tracing::warn!(
-            target: "cloakroom::session", session = %vault.session, field = &*field.path, why, "a stored value is not shown"
-        );
-        Ok(Held::Unreadable)
-    };
+    let unreadable = |why| Ok(unreadable(field, vault, why));
     if field.sensitive {
         return match vault.open(&field.path, json) {
             Ok(plain) => match field.read(&plain) {
@@ -218,6 +218,13 @@ fn hold(field: &Field, json: &Arc<str>, vault: &Vault<'_>, damaged: &mut Vec<Arc
         }
         None => unreadable("does not fit its type"),
     }
+}
+
+fn unreadable(field: &Field, vault: &Vault<'_>, why: &'static str) -> Held {
+    tracing::warn!(
+        target: "cloakroom::session", session = %vault.session, field = &*field.path, why, "a stored value is not shown"
+    );
+    Held::Unreadable
 }
 
 impl Session {

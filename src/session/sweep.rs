@@ -137,7 +137,14 @@ impl Sessions {
         let keyring = self.keyring();
         let active = keyring.active(self.clock.now());
         let (mut opened, mut unopened) = (Vec::new(), 0);
-        for (path, json) in sealed_values(record).filter(|(_, json)| key_of(json) != Some(active)) {
+        let older = record.schema < self.schema.version;
+        let became_sensitive = |path: &str| older && self.schema.find(path).is_some_and(|(_, field)| field.sensitive);
+        let values = record.fields.iter().map(|(path, stored)| (&**path, &*stored.json));
+        let due = |path: &str, json: &str| match is_sealed(json) {
+            true => key_of(json) != Some(active),
+            false => became_sensitive(path),
+        };
+        for (path, json) in values.filter(|(path, json)| due(path, json)) {
             match vault.open(path, json) {
                 Ok(plain) => opened.push((path, json, plain)),
                 Err(_) => unopened += 1,

@@ -60,7 +60,8 @@ impl Sessions {
             }
         }
         let kept = Kept { records: self.trail_kept, after_end: self.trail_retained, now: self.clock.now() };
-        Ok(verify(&records, entry.as_deref(), &self.keyring(), &kept))
+        let own = Own { session: handle, environment: &self.environment, keyring: &self.keyring() };
+        Ok(verify(&records, entry.as_deref(), &own, &kept))
     }
 }
 
@@ -73,14 +74,23 @@ pub struct Kept {
     pub now: Time,
 }
 
+/// Whose records a trail may hold.
+pub struct Own<'a> {
+    pub session: Handle,
+    pub environment: &'a str,
+    pub keyring: &'a Keyring,
+}
+
 /// Checks records, newest first, against each other and against what stands under the handle.
-pub fn verify(records: &[String], entry: Option<&Entry>, keyring: &Keyring, kept: &Kept) -> Verdict {
+pub fn verify(records: &[String], entry: Option<&Entry>, own: &Own<'_>, kept: &Kept) -> Verdict {
     let mut findings = Vec::new();
     let mut numbers = Vec::new();
     for (position, text) in records.iter().enumerate() {
         match read(text) {
             Some((record, seq)) => {
-                findings.extend(forged(&record, seq, keyring));
+                let belongs = own.is_of(&record) && is_written_once(text, &record);
+                let forged = if belongs { forged(&record, seq, own.keyring) } else { Some(Finding::Altered { seq }) };
+                findings.extend(forged);
                 numbers.push(seq);
             }
             None => findings.push(Finding::Unreadable { position }),
@@ -110,6 +120,20 @@ fn beginning(numbers: &[u64], keep: u64) -> Option<Finding> {
     let first_kept = if newest < numbers.len() as u64 { 1 } else { newest.saturating_sub(keep).saturating_add(1) };
     (oldest > first_kept && (numbers.len() as u64) < keep)
         .then(|| Finding::Missing { from: first_kept, to: oldest - 1 })
+}
+
+impl Own<'_> {
+    /// Whether a record is of a commit to this session: not of another's, and not of an attempt, which stands in no trail.
+    fn is_of(&self, record: &Json) -> bool {
+        let says = |name: &str, value: &str| record.get(name).and_then(Json::as_str) == Some(value);
+        let committed = record.get("commit").is_some_and(Json::is_string) && record.get("outcome").is_none();
+        committed && says("session", &self.session.text()) && says("env", self.environment)
+    }
+}
+
+/// Whether each member stands once, so that all who read it read the same: written again, it is as long.
+fn is_written_once(text: &str, record: &Json) -> bool {
+    record.to_string().len() == text.len()
 }
 
 fn read(text: &str) -> Option<(Json, u64)> {

@@ -6,6 +6,7 @@ mod soak;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -165,6 +166,22 @@ fn a_file_with_a_mistake_is_not_run() {
         assert_eq!(output.status.code(), Some(1), "{told}");
         assert!(told.contains("intger") && told.contains("cloakroom.yaml:9:"), "{told}");
     }
+}
+
+#[test]
+fn whoever_holds_connections_to_the_status_listener_keeps_nobody_from_it() {
+    let house = House::new();
+    let held: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(house.status).unwrap()).collect();
+    for _ in 0..3 {
+        let mut probe = TcpStream::connect(house.status).unwrap();
+        probe.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        probe.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    drop(held);
+    house.close();
 }
 
 /// What is found in a file with this schema and with these members of its route.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use cloakroom::keyring::Keyring;
+use cloakroom::session::{Actor, ActorKind, Moved};
 use serde_json::json;
 
 use crate::house::{Answer, BEGIN, Fault, Guest, House, Plan};
@@ -60,6 +61,58 @@ fn an_old_session_is_migrated_when_it_is_read() {
     assert_eq!((trail.len(), &trail[1]["action"]), (2, &json!("migrate")));
     house.get("/").cookie(&guest).send().passed();
     assert_eq!(house.revision(&guest), 2, "once");
+    house.close();
+}
+
+#[test]
+fn what_became_sensitive_is_sealed_on_the_way_to_the_version_that_says_so() {
+    let fields = |more: &str| format!("mail: {{ type: string{more} }}, step: {{ type: integer }}");
+    let house = schema(1, &fields(""), "", "mail").open();
+    let [guest, swept] = [(); 2].map(|()| house.guest(json!({ "mail": "jane@example.org" })));
+    let house = house.reopen(schema(2, &fields(", sensitive: true"), "{ to: 2 }", "mail"));
+    house.wait_for(async {
+        let mut moved = Moved::default();
+        house.sessions().reseal(None, &mut moved).await.unwrap();
+        assert_eq!((moved.resealed, moved.skipped), (2, 0));
+    });
+    for guest in [&guest, &swept] {
+        house.get("/").cookie(guest).send().passed();
+        let shown = format!("mail={}", house.field_handle(guest, "mail"));
+        assert_eq!(house.backend.last().header("cloakroom-context"), Some(&*shown));
+        assert_eq!(house.resolved(guest, "mail"), json!("jane@example.org"));
+    }
+    house.close();
+}
+
+#[test]
+fn no_session_is_given_up_for_one_that_cannot_begin() {
+    let house = Plan::new().open();
+    let guest = house.visitor();
+    let sessions = house.sessions();
+    let (keys, until) = (sessions.keys_of_user(None, "u-9"), house.clock.now().plus(Duration::from_secs(60)));
+    house.wait_for(sessions.revoke_users(&keys, until, &Actor::new(ActorKind::Admin))).unwrap();
+    let start = || Answer::ok().header("cloakroom-start", "user_id=\"u-9\"");
+    house.backend.next(start());
+    house.get("/login").cookie(&guest).send().is(401, "session-revoked");
+    assert!(house.load(&guest).is_ok());
+    // A later login is none of what was revoked.
+    house.clock.advance(Duration::from_secs(61));
+    house.backend.next(start());
+    house.get("/login").cookie(&guest).send().passed();
+    assert!(house.load(&guest).is_err());
+    house.close();
+}
+
+#[test]
+fn a_value_in_clear_of_a_sensitive_field_is_damage() {
+    // The same version, which no session of it can have been written by.
+    let fields = |more: &str| format!("mail: {{ type: string{more} }}");
+    let house = schema(1, &fields(""), "", "mail").open();
+    let guest = house.guest(json!({ "mail": "jane@example.org" }));
+    let house = house.reopen(schema(1, &fields(", sensitive: true"), "", "mail"));
+    house.get("/").cookie(&guest).send().passed();
+    assert_eq!(house.backend.last().header("cloakroom-context"), None);
+    assert_eq!(house.metric("cloakroom_values_damaged_total"), 1);
     house.close();
 }
 

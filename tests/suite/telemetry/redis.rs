@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::sidecar::{Guest, Sidecar};
 use crate::house::Answer;
-use crate::redis_server::Server;
+use crate::redis_server::{Server, wait_for};
 
 fn store(server: &Server, environment: &str) -> String {
     format!(
@@ -74,4 +74,38 @@ fn records_that_were_removed_and_altered_in_the_server_are_named() {
     let found = verdict(&sidecar, &guest);
     let cut = json!({ "finding": "cut_off", "last_kept": 6, "last_written": 7 });
     assert!(found["findings"].as_array().unwrap().contains(&cut), "{found}");
+}
+
+#[test]
+fn a_record_that_belongs_elsewhere_is_named() {
+    let server = Server::shared();
+    let sidecar = Sidecar::run(&format!("{}\naudit: {{ sinks: [{{ file: copy.jsonl }}] }}", store(&server, "foreign")));
+    let [guest, other] = [(); 2].map(|()| sidecar.guest(json!({ "user_id": "u-1" })));
+    for guest in [&guest, &other] {
+        for step in 1..=2 {
+            sidecar.backend.next(Answer::set(&format!("step={step}")));
+            assert_eq!(sidecar.get("/chat", guest).status, 200);
+        }
+    }
+    sidecar.backend.next(Answer::set("nobody=1"));
+    assert_eq!(sidecar.get("/chat", &guest).status, 502);
+    let copies = || std::fs::read_to_string(sidecar.folder.path().join("copy.jsonl")).unwrap_or_default();
+    let attempt =
+        wait_for("the attempt", || copies().lines().find(|line| line.contains("rejected")).map(str::to_owned));
+    let mut raw = server.raw();
+    let [own, foreign] = [&guest, &other].map(|guest| -> Vec<(String, Vec<String>)> {
+        raw.say(&format!("XRANGE foreign:audit:{{{}}} - +", guest.handle))
+    });
+    let (id, record) = (&own[2].0, &own[2].1[1]);
+    let key = format!("foreign:audit:{{{}}}", guest.handle);
+    let numbered = |record: &str| format!("{},\"seq\":3,\"revision\":3}}", record.trim_end_matches('}'));
+    let twice = record.replacen('{', "{\"action\":\"forged\",", 1);
+    assert_eq!(verdict(&sidecar, &guest)["whole"], json!(true));
+    for forged in [foreign[2].1[1].clone(), numbered(&attempt), twice] {
+        raw.say::<u64>(&format!("XDEL {key} {id}"));
+        raw.say::<()>(&format!("XSETID {key} {}", own[1].0));
+        raw.say_all::<String>(&["XADD", &key, id, "record", &forged]);
+        let found = verdict(&sidecar, &guest);
+        assert_eq!(found["findings"], json!([{ "finding": "altered", "seq": 3 }]), "{forged}\n{found}");
+    }
 }
