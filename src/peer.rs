@@ -46,6 +46,12 @@ impl Downstream {
     }
 }
 
+/// An entry of the list, with or without a port.
+fn address(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?.trim();
+    text.parse().ok().or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip()))
+}
+
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -80,9 +86,9 @@ impl TrustedProxies {
         if !peer.trusted {
             return client;
         }
-        let lines: Vec<&str> = headers.get_all(&X_FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok()).collect();
-        for entry in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-            let Ok(address) = entry.trim().parse::<IpAddr>() else { break };
+        let lines: Vec<&[u8]> = headers.get_all(&X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+        for entry in lines.iter().rev().flat_map(|line| line.rsplit(|byte| *byte == b',')) {
+            let Some(address) = address(entry) else { break };
             client = address.to_canonical();
             if !self.covers(client) {
                 break;

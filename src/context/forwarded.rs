@@ -42,7 +42,7 @@ impl Forwarded {
     pub fn put(&self, headers: &mut HeaderMap, lines: &mut Lines) {
         let Some(said) = &self.said else {
             let nothing = Said { proto: None, host: None };
-            return self.downstream.tell(self.host.as_ref(), lines, |lines| self.tell(&nothing, ["", ""], lines));
+            return self.downstream.tell(self.host.as_ref(), lines, |lines| self.tell(&nothing, [b"", b""], lines));
         };
         let [for_, elements] = [X_FORWARDED_FOR, header::FORWARDED].map(|name| list(headers, &name));
         for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, header::FORWARDED] {
@@ -52,9 +52,9 @@ impl Forwarded {
     }
 
     /// Adds what is told beside what trusted peers have said, and their lists before it.
-    fn tell(&self, said: &Said, [for_, elements]: [&str; 2], lines: &mut Lines) {
+    fn tell(&self, said: &Said, [for_, elements]: [&[u8]; 2], lines: &mut Lines) {
         let (from, scheme) = (&*self.downstream.from, if self.downstream.secure { "https" } else { "http" });
-        lines.add_parts(&X_FORWARDED_FOR, [for_, from].map(str::as_bytes));
+        lines.add_parts(&X_FORWARDED_FOR, [for_, from.as_bytes()]);
         lines.add(&X_FORWARDED_PROTO, said.proto.as_ref().map_or(scheme.as_bytes(), HeaderValue::as_bytes));
         if let Some(host) = said.host.as_ref().or(self.host.as_ref()) {
             lines.add(&X_FORWARDED_HOST, host);
@@ -63,16 +63,13 @@ impl Forwarded {
         let (open, close) = if from.contains(':') { ("for=\"[", "]\"") } else { ("for=", "") };
         let host = self.host.as_ref().and_then(|host| host.to_str().ok()).filter(|host| !host.contains(['"', '\\']));
         let [before, host, after] = host.map_or(["", "", ""], |host| [";host=\"", host, "\""]);
-        let element = [elements, open, from, close, before, host, after, ";proto=", scheme];
-        lines.add_parts(&header::FORWARDED, element.map(str::as_bytes));
+        let [open, from, close, before, host, after, proto, scheme] =
+            [open, from, close, before, host, after, ";proto=", scheme].map(str::as_bytes);
+        lines.add_parts(&header::FORWARDED, [elements, open, from, close, before, host, after, proto, scheme]);
     }
 }
 
 /// The members of a list, ready for one more.
-fn list(headers: &HeaderMap, name: &HeaderName) -> String {
-    let mut list = String::new();
-    for line in headers.get_all(name).iter().filter_map(|line| line.to_str().ok()) {
-        list.extend([line, ", "]);
-    }
-    list
+fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
+    headers.get_all(name).iter().flat_map(|line| [line.as_bytes(), b", "]).flatten().copied().collect()
 }

@@ -114,7 +114,8 @@ fn http2(limits: &ListenerLimits) -> http2::Builder<Streams> {
         .max_send_buf_size(SEND_BUFFER)
         // Explicit, since without them a client that resets what it opens costs without bound (CVE-2023-44487).
         .max_pending_accept_reset_streams(Some(20))
-        .max_local_error_reset_streams(Some(100))
+        // Over the connection's whole life, which many users may share.
+        .max_local_error_reset_streams(Some(1024))
         .keep_alive_interval(std::time::Duration::from_secs(20))
         .keep_alive_timeout(std::time::Duration::from_secs(20));
     builder

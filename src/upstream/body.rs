@@ -17,6 +17,7 @@ use crate::listener::Arriving;
 use crate::telemetry::Tally;
 
 use super::UpstreamError;
+use super::shared::Held;
 
 /// How far a request's body has come.
 #[derive(Debug, Clone)]
@@ -181,6 +182,8 @@ pub struct Outgoing {
     sent: Sent,
     /// What decides whether a trailer of the client may pass.
     context: Arc<Stripper>,
+    /// On a shared connection.
+    held: Option<Held>,
 }
 
 /// A request as its backend gets it.
@@ -199,13 +202,23 @@ pub struct Onward {
 #[error("the request's body is too large")]
 struct TooLarge;
 
+/// The response is long over.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody waits for the rest of the request any more")]
+struct Late;
+
 impl Outgoing {
     pub fn new(inner: Arriving, limit: Option<u64>, context: Arc<Stripper>) -> Self {
         let sent = Sent::default();
         if inner.is_end_stream() {
             sent.0.state.store(COMPLETE, Ordering::Release);
         }
-        Self { inner, left: limit.unwrap_or(u64::MAX), sent, context }
+        Self { inner, left: limit.unwrap_or(u64::MAX), sent, context, held: None }
+    }
+
+    /// Has it hold what it goes out over, in the place of what it held.
+    pub fn hold(&mut self, held: Held) {
+        self.held = Some(held);
     }
 
     pub fn sent(&self) -> Sent {
@@ -242,6 +255,12 @@ impl Body for Outgoing {
     type Error = Box<dyn std::error::Error + Send + Sync>;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(held) = &mut self.held
+            && held.poll_late(cx).is_ready()
+        {
+            self.sent.ends(BROKEN);
+            return Poll::Ready(Some(Err(Late.into())));
+        }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         self.sent.waits(polled.is_pending());
         let frame = match ready!(polled) {

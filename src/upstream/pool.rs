@@ -154,9 +154,14 @@ impl Pool {
                 return self.dial(need).await;
             }
             // One at a time: those who wait find a place on what the first has made.
-            let _dialling = self.dialling.lock().await;
+            let dialling = self.dialling.lock().await;
             match self.join(need) {
                 Some(lease) => Ok(lease),
+                // It turned out to speak what is not shared.
+                None if !self.may_share(need) => {
+                    drop(dialling);
+                    self.dial(need).await
+                }
                 None => self.dial(need).await,
             }
         };

@@ -1,7 +1,7 @@
 //! The rest of a backend's response, after its head.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -53,7 +53,11 @@ impl Body for Reply {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let reply = &mut *self;
         match (&mut reply.lease, &mut reply.shared) {
-            (_, Some(shared)) => Pin::new(shared).poll_frame(cx).map_err(Fault::from),
+            (_, Some(shared)) => match ready!(Pin::new(&mut *shared).poll_frame(cx)) {
+                // A stream that is reset without an error ends for hyper as if all had come.
+                None if !shared.is_end_stream() => Poll::Ready(Some(Err(Fault::Closed))),
+                frame => Poll::Ready(frame.map(|frame| frame.map_err(Fault::from))),
+            },
             (Some(Lease { place: Place::Own(connection), .. }), None) => connection.poll_frame(cx),
             _ => Poll::Ready(None),
         }

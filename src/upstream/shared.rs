@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Uri, Version, header};
+use http_body::Body as _;
 use hyper::client::conn::http2::{self, Connection, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::headers::Lines;
 
@@ -24,6 +26,15 @@ const STREAMS: usize = 100;
 const STREAM_WINDOW: u32 = 256 << 10;
 /// Room for all of them: clients that take nothing hold their own windows, and nobody else's.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
+/// Requests that go out before the backend has said how many it takes; others wait on the connection until it has.
+const FIRST_STREAMS: usize = 10;
+/// How long a connection with requests on it may be silent before it is asked whether it is still there, and how long it may
+/// take to say so.
+const SILENT: Duration = Duration::from_secs(10);
+/// Streams that were given up, of which frames may still come.
+const GIVEN_UP: usize = 1024;
+/// How long the rest of a request may still go out once its response is over.
+const AFTERWARDS: Duration = Duration::from_secs(10);
 /// How long a connection without a request is kept. Its end is announced, so that no request is lost to it.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -42,16 +53,54 @@ struct Streams {
     most: AtomicUsize,
 }
 
-/// One request's place on a shared connection.
+/// One request's place on a shared connection, for its response.
 #[derive(Debug)]
 pub struct Stream {
     sender: SendRequest<Outgoing>,
-    streams: Arc<Streams>,
+    place: Arc<Place>,
+    /// Cancelled when the response is over, or was given up.
+    over: DropGuard,
+}
+
+/// Taken until the response is over and the request has gone out, or will not.
+#[derive(Debug)]
+struct Place(Arc<Streams>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What the body of a request holds on a shared connection.
+pub struct Held {
+    _place: Arc<Place>,
+    /// Ready some time after the response is over: what is left of the request by then is not waited for.
+    late: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Held {
+    pub fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.late.as_mut().poll(cx)
+    }
 }
 
 impl Stream {
+    fn held(&self) -> Held {
+        let over = self.over.token().clone();
+        let late = async move {
+            over.cancelled().await;
+            tokio::time::sleep(AFTERWARDS).await;
+        };
+        Held { _place: self.place.clone(), late: Box::pin(late) }
+    }
+
     /// Sends a request, and waits for the head of its response.
-    pub async fn send(&mut self, request: Request<Outgoing>) -> Outcome {
+    pub async fn send(&mut self, mut request: Request<Outgoing>) -> Outcome {
+        if !request.body().is_end_stream() {
+            let held = self.held();
+            request.body_mut().hold(held);
+        }
         match self.sender.try_send_request(request).await {
             Ok(response) => {
                 let (head, body) = response.into_parts();
@@ -69,12 +118,6 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.streams.open.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Shared {
     pub async fn open(stream: Box<dyn Backend>) -> hyper::Result<Self> {
         let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -83,7 +126,12 @@ impl Shared {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX))
-            .max_local_error_reset_streams(Some(1024));
+            .initial_max_send_streams(FIRST_STREAMS)
+            .keep_alive_interval(SILENT)
+            .keep_alive_timeout(SILENT)
+            .max_concurrent_reset_streams(GIVEN_UP)
+            // Counted over a connection's whole life, and clients give up streams every day: the backend is no attacker.
+            .max_local_error_reset_streams(None);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         let streams = Arc::new(Streams { open: AtomicUsize::new(0), most: AtomicUsize::new(STREAMS) });
         tokio::spawn(Driver { connection, streams: streams.clone() });
@@ -98,7 +146,8 @@ impl Shared {
         }
         self.streams.open.fetch_add(1, Ordering::AcqRel);
         self.used = Instant::now();
-        Some(Stream { sender: self.sender.clone(), streams: self.streams.clone() })
+        let (place, over) = (Arc::new(Place(self.streams.clone())), CancellationToken::new().drop_guard());
+        Some(Stream { sender: self.sender.clone(), place, over })
     }
 
     /// Whether it is to be kept.
@@ -119,7 +168,11 @@ impl Future for Driver {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let polled = Pin::new(&mut self.connection).poll(cx);
-        self.streams.most.store(self.connection.current_max_send_streams(), Ordering::Release);
+        let most = self.connection.current_max_send_streams();
+        // As many as at first: it has most likely not said yet.
+        if most != FIRST_STREAMS {
+            self.streams.most.store(most, Ordering::Release);
+        }
         polled.map(|_| ())
     }
 }

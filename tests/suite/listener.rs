@@ -2,7 +2,7 @@
 
 mod arrival;
 mod conformance;
-mod http2;
+pub mod http2;
 mod rest;
 mod tls;
 

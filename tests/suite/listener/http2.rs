@@ -16,13 +16,13 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Fields as literals, which refer to no table.
-fn fields(list: &[(&str, &str)]) -> Vec<u8> {
+pub fn fields(list: &[(&str, &str)]) -> Vec<u8> {
     let text = |text: &str| {
         let length = text.len();
         let mut coded = if length < 127 { vec![length as u8] } else { integer(length - 127) };
@@ -57,9 +57,9 @@ fn connect(house: &House) -> RawClient {
 }
 
 /// The frames that came in the end: kind, stream and payload.
-type Frame = (u8, u32, Vec<u8>);
+pub type Frame = (u8, u32, Vec<u8>);
 
-fn parse(mut bytes: &[u8]) -> Vec<Frame> {
+pub fn parse(mut bytes: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     while bytes.len() >= 9 {
         let length = usize::from(bytes[0]) << 16 | usize::from(bytes[1]) << 8 | usize::from(bytes[2]);

@@ -1,8 +1,14 @@
 //! What is spoken to backends: HTTP/2, TLS, Unix sockets.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
 use http::Version;
 
 use crate::house::{Answer, Authority, Gate, House, Plan, RawAnswer};
+use crate::listener::http2::{Frame, fields, frame, parse};
 
 fn h2c() -> House {
     Plan::new()
@@ -233,5 +239,87 @@ fn a_unix_socket_is_spoken_to() {
     assert_eq!(house.raw_status("GET /unix HTTP/1.0\r\n\r\n"), Some(200));
     assert_eq!(house.backend.last().header("host"), Some("localhost"));
     house.get("/gone").send().is(502, "upstream-unavailable");
+    house.close();
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+
+/// A backend of HTTP/2 that answers the first request with these frames, and then only listens, until a frame of that kind
+/// has come; gives all that came, and how long after the answer the last of it did.
+fn scripted(answer: Vec<u8>, until: u8) -> (House, JoinHandle<(Vec<Frame>, Duration)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let backend = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
+        let mut read = vec![0; 24];
+        stream.read_exact(&mut read).unwrap();
+        read.clear();
+        stream.write_all(&[frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, ACK, 0, &[])].concat()).unwrap();
+        let mut more = |stream: &mut std::net::TcpStream, kind: u8| {
+            while !parse(&read).iter().any(|(came, ..)| *came == kind) {
+                let mut buffer = [0; 4096];
+                match stream.read(&mut buffer) {
+                    Ok(count @ 1..) => read.extend(&buffer[..count]),
+                    _ => break,
+                }
+            }
+            parse(&read)
+        };
+        more(&mut stream, HEADERS);
+        stream.write_all(&answer).unwrap();
+        let answered = Instant::now();
+        (more(&mut stream, until), answered.elapsed())
+    });
+    let route = format!("name: own, match: {{ path: /own }}, upstream: 'h2c://{address}', session: none");
+    (Plan::new().route(&route).open(), backend)
+}
+
+fn head(flags: u8) -> Vec<u8> {
+    frame(HEADERS, flags | END_HEADERS, 1, &fields(&[(":status", "200")]))
+}
+
+const NO_ERROR: [u8; 4] = [0; 4];
+
+#[test]
+fn a_response_that_is_cut_off_without_an_error_is_cut_off() {
+    let part = || [head(0), frame(DATA, 0, 1, b"part")].concat();
+    for end in [frame(RST_STREAM, 0, 1, &NO_ERROR), frame(GOAWAY, 0, 0, &[[0; 4], NO_ERROR].concat())] {
+        let (house, backend) = scripted([part(), end].concat(), GOAWAY);
+        let mut client = house.raw("GET /own HTTP/1.1\r\nHost: a\r\n\r\n");
+        let answer = client.rest();
+        assert!(answer.contains("part") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+        house.close();
+        backend.join().unwrap();
+    }
+}
+
+#[test]
+fn a_response_may_come_before_its_request_is_over_and_the_rest_of_that_is_not_waited_for() {
+    let (house, backend) = scripted(head(END_STREAM), RST_STREAM);
+    let mut client = house.raw("POST /own HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc");
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 200"));
+    let (came, after) = backend.join().unwrap();
+    assert!(came.iter().any(|(kind, stream, _)| (*kind, *stream) == (RST_STREAM, 1)), "{came:?}");
+    assert!((9..14).contains(&after.as_secs()), "{after:?}");
+    drop(client);
+    house.close();
+}
+
+#[test]
+fn a_silent_connection_is_asked_whether_it_is_still_there() {
+    let (house, backend) = scripted(Vec::new(), PING);
+    let mut client = house.raw("GET /own HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (came, after) = backend.join().unwrap();
+    assert!(came.iter().any(|(kind, ..)| *kind == PING) && after < Duration::from_secs(15), "{after:?}");
+    assert!(client.head().unwrap().starts_with("HTTP/1.1 502"));
     house.close();
 }
