@@ -46,6 +46,11 @@ pub trait Store: Send + Sync + 'static {
     /// Reads what stands under a handle, expired or not; the caller judges by its clock.
     fn load(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>>;
 
+    /// The same, past whatever is at hand.
+    fn load_anew(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
+        self.load(handle)
+    }
+
     /// What was known last to stand under a handle, for as long as that may be gone by while the home is away.
     fn last_known(&self, handle: Handle) -> Option<Arc<Entry>> {
         let _ = handle;

@@ -37,8 +37,19 @@ impl Sight {
 impl Sessions {
     /// Loads the session that an id names, and proves that it is the client's.
     pub async fn load(&self, id: &SessionId) -> Result<Session, LoadError> {
+        let (entry, sight) = self.look(id.handle()).await?;
+        match self.open(id, entry, sight).await {
+            // What is at hand may be about to be taken back: another sidecar has just used it, or renewed its secret.
+            Err(LoadError::NotFound | LoadError::WrongSecret) if sight == Sight::AtHand => {
+                let entry = self.look_anew(id.handle()).await?;
+                Box::pin(self.open(id, entry, Sight::Read)).await
+            }
+            opened => opened,
+        }
+    }
+
+    async fn open(&self, id: &SessionId, entry: Option<Arc<Entry>>, sight: Sight) -> Result<Session, LoadError> {
         let handle = id.handle();
-        let (entry, sight) = self.look(handle).await?;
         let entry = entry.ok_or(LoadError::NotFound)?;
         let proves = |record: &Record| self.lives(record).and_then(|()| self.prove(record, id));
         let mut session = match self.decoded_of(handle, &entry) {
@@ -81,6 +92,11 @@ impl Sessions {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// The same, whatever is at hand: nobody is refused by that alone.
+    pub(super) async fn look_anew(&self, handle: Handle) -> Result<Option<Arc<Entry>>, StoreError> {
+        self.bounded(self.store.load_anew(handle)).await
     }
 
     /// What stands under a handle, for those who look at many: nothing where it cannot be read.

@@ -176,11 +176,13 @@ impl Moving {
 
 /// What the migrations make of a record: nothing if it needs none.
 ///
-/// Renames apply whenever the old path is present, because an older sidecar may have written it during a
-/// rolling deploy; the rest only to records of an older version.
+/// Renames apply whenever the old path is present, and conversions whenever a value is not of the type that they lead to,
+/// because an older sidecar may have written it during a rolling deploy; the rest only to records of an older version.
 pub fn migrate(record: &Record, schema: &Schema, vault: &Vault<'_>) -> Result<Option<Vec<Delta>>, Closed> {
     let renamed = |migration: &Migration| migration.rename.iter().any(|(old, _)| record.fields.contains_key(old));
-    if record.schema >= schema.version && !schema.migrations.iter().any(renamed) {
+    let outgrown = |(path, kind): &(Arc<str>, FieldType)| is_outgrown(record, schema, path, *kind);
+    let asked = |migration: &Migration| renamed(migration) || migration.convert.iter().any(outgrown);
+    if record.schema >= schema.version && !schema.migrations.iter().any(asked) {
         return Ok(None);
     }
     let mut fields = Fields { record, vault, moved: BTreeMap::new() };
@@ -192,8 +194,10 @@ pub fn migrate(record: &Record, schema: &Schema, vault: &Vault<'_>) -> Result<Op
             }
         }
         let due = record.schema < migration.to;
-        for (path, kind) in migration.convert.iter().filter(|(path, _)| due || arrived.contains(path)) {
-            fields.convert(path, *kind)?;
+        for step @ (path, kind) in &migration.convert {
+            if due || arrived.contains(path) || outgrown(step) {
+                fields.convert(path, *kind)?;
+            }
         }
         if due {
             for (path, json) in &migration.set {
@@ -210,6 +214,15 @@ pub fn migrate(record: &Record, schema: &Schema, vault: &Vault<'_>) -> Result<Op
     let deltas = fields.deltas(schema)?;
     // What cannot be read cannot be moved, and is no reason to try for ever.
     Ok((record.schema < schema.version || !deltas.is_empty()).then_some(deltas))
+}
+
+/// Whether a record of the current version holds a value that only an older sidecar can have written.
+fn is_outgrown(record: &Record, schema: &Schema, path: &str, kind: FieldType) -> bool {
+    let Some((_, field)) = schema.find(path).filter(|(_, field)| field.kind == kind && !field.sensitive) else {
+        return false;
+    };
+    let reads = |json: &str| field.read(json).is_some();
+    record.schema == schema.version && record.fields.get(path).is_some_and(|stored| !reads(&stored.json))
 }
 
 /// The record's fields with what the migrations made of them laid over.

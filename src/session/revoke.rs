@@ -38,6 +38,9 @@ impl Sessions {
             Some(Entry::Revoked(tombstone)) => {
                 // Also by a revocation whose answer was lost, and which so has closed nothing.
                 self.live.close(handle, tombstone.birth);
+                // Nor may it have been told of.
+                let of = Revoked::Session { handle, birth: tombstone.birth };
+                self.bounded(self.store.revoke(Revocation { of, until: tombstone.until })).await?;
                 return Err(CommitError::Revoked);
             }
             _ => return Err(CommitError::NotFound),

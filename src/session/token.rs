@@ -89,7 +89,24 @@ impl Sessions {
 
     /// The living session under the token's handle, and how that is known; none where there is room for one.
     async fn standing(&self, assertion: &Assertion, lead: &Lead) -> Result<Option<(Arc<Entry>, Sight)>, LoadError> {
-        let (Some(entry), sight) = self.look(lead.handle).await? else { return Ok(None) };
+        let (entry, sight) = self.look(lead.handle).await?;
+        match self.judge(entry, sight, assertion, lead) {
+            Ok(None) | Err(LoadError::Foreign) if sight == Sight::AtHand => {
+                let entry = self.look_anew(lead.handle).await?;
+                self.judge(entry, Sight::Read, assertion, lead)
+            }
+            judged => judged,
+        }
+    }
+
+    fn judge(
+        &self,
+        entry: Option<Arc<Entry>>,
+        sight: Sight,
+        assertion: &Assertion,
+        lead: &Lead,
+    ) -> Result<Option<(Arc<Entry>, Sight)>, LoadError> {
+        let Some(entry) = entry else { return Ok(None) };
         let now = self.clock.now();
         let tombstone = match &*entry {
             Entry::Living(record) if record.is_living(now) => {

@@ -241,6 +241,11 @@ impl Store for Redis {
         self.core.cache.at_hand(handle, &node, now).filter(|_| self.core.feed.is_proven(now))
     }
 
+    fn load_anew(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
+        self.core.cache.forget(handle);
+        self.load(handle)
+    }
+
     fn last_known(&self, handle: Handle) -> Option<Arc<Entry>> {
         self.core.last_known(handle)
     }

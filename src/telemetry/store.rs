@@ -107,6 +107,11 @@ impl Store for Observed {
         entry
     }
 
+    fn load_anew(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
+        self.metrics.cache_misses.inc();
+        self.watch(StoreOp::Load, self.store.load_anew(handle))
+    }
+
     fn last_known(&self, handle: Handle) -> Option<Arc<Entry>> {
         self.store.last_known(handle)
     }

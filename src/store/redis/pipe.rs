@@ -236,11 +236,8 @@ impl Driver {
         let mut state = self.shared.lock();
         if is_push && !state.waiting.front().is_some_and(|next| next.by_push) {
             // It is another's; or the server is an old one, and does not say it again after the answer.
-            if let Some(echo) = state.waiting.front_mut().and_then(|next| next.echo.as_mut())
-                && *echo.said == *answer
-            {
-                echo.said.clear();
-            }
+            let echoes = state.waiting.iter_mut().filter_map(|next| next.echo.as_mut());
+            echoes.filter(|echo| *echo.said == *answer).for_each(|echo| echo.said.clear());
             return Ok(());
         }
         let next = state.waiting.pop_front().ok_or(io::ErrorKind::InvalidData)?;

@@ -87,6 +87,10 @@ const WRITING: &[Fault] = &[Fault::Down, Fault::Writes];
 const TOUCHING: &[Fault] = &[Fault::Down, Fault::Writes, Fault::Touches];
 
 impl Store for Faulty {
+    fn load_anew(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
+        self.unless(READING, |store| store.load_anew(handle))
+    }
+
     fn last_known(&self, handle: Handle) -> Option<Arc<Entry>> {
         self.store.last_known(handle)
     }

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use cloakroom::keyring::Keyring;
-use cloakroom::session::{KeyUses, Moved};
+use cloakroom::session::{Actor, ActorKind, CommitError, KeyUses, Moved};
 use serde_json::json;
 
 use super::*;
 use crate::binary::Binary;
-use crate::house::{Answer, Gate, House, Plan};
+use crate::house::{Answer, Gate, Guest, House, Plan};
 use crate::identity::login::Login;
 use crate::redis_server::wait_for;
 use crate::session::by_token::{CLAIMS, enters, token};
@@ -120,6 +120,35 @@ fn hanging_server_is_an_outage_and_no_logout() {
     let thawed = Instant::now();
     house.until("recovery", || house.get("/chat").cookie(&guest).send().status == 200);
     assert!(thawed.elapsed() < 2 * SECOND, "{:?}", thawed.elapsed());
+}
+
+#[test]
+fn a_new_id_is_good_everywhere_at_once() {
+    let fleet = Fleet::new(Server::start());
+    let (one, other) = (fleet.house(), fleet.house());
+    for _ in 0..100 {
+        let guest = one.guest(json!({ "step": 1 }));
+        other.get("/chat").bearer(&guest).send().passed();
+        one.backend.next(Answer::ok().header("cloakroom-rotate", "?1"));
+        let renewed = one.get("/chat").bearer(&guest).send();
+        let id = renewed.passed().header("cloakroom-session-id").unwrap().to_owned();
+        other.get("/chat").bearer(&Guest::of(&id)).send().passed();
+    }
+}
+
+#[test]
+fn a_revocation_that_is_repeated_is_told_again() {
+    let fleet = Fleet::new(Server::start());
+    let (one, other) = (fleet.house(), fleet.house());
+    let guest = one.guest(json!({}));
+    one.revoke(&guest);
+    // As if whoever revoked it had died before it could tell.
+    let feed = format!("{}:revocations", fleet.environment);
+    assert_eq!(fleet.server.raw().say::<u64>(&format!("DEL {feed}")), 1);
+    let actor = Actor::new(ActorKind::Admin);
+    let again = other.wait_for(other.sessions().revoke(guest.handle, None, &actor));
+    assert_eq!(again, Err(CommitError::Revoked));
+    assert_eq!(fleet.server.raw().say::<u64>(&format!("XLEN {feed}")), 1);
 }
 
 #[test]

@@ -65,6 +65,22 @@ fn an_old_session_is_migrated_when_it_is_read() {
 }
 
 #[test]
+fn what_an_older_sidecar_writes_after_a_conversion_is_converted_too() {
+    let mut house = schema(2, NEW, MIGRATION, "step").open();
+    let guest = house.guest(json!({ "step": 4 }));
+    for (written, seen) in [("\"804\"", Some("step=804")), ("\"many\"", None)] {
+        let older = house.reopen(schema(1, OLD, "", "step"));
+        older.backend.next(Answer::set(&format!("step={written}")));
+        older.get("/").cookie(&guest).send().passed();
+        house = older.reopen(schema(2, NEW, MIGRATION, "step"));
+        house.get("/").cookie(&guest).send().passed();
+        assert_eq!(house.backend.last().header("cloakroom-context"), seen);
+        assert_eq!(house.trail(&guest).last().unwrap()["action"], "migrate");
+    }
+    house.close();
+}
+
+#[test]
 fn what_became_sensitive_is_sealed_on_the_way_to_the_version_that_says_so() {
     let fields = |more: &str| format!("mail: {{ type: string{more} }}, step: {{ type: integer }}");
     let house = schema(1, &fields(""), "", "mail").open();
