@@ -226,6 +226,13 @@ impl Lease {
         bounded(answer, &self.sent, patience, &mut self.alarm)
     }
 
+    /// Has others not wait for a backend that did not answer on this connection.
+    pub fn doubt(&self) {
+        if let Place::Shared(stream) = &self.place {
+            stream.doubt();
+        }
+    }
+
     /// Gives the connection back once the response was read to its end.
     ///
     /// One whose request was not sent to its end is closed: the rest of it must not be read as the next request.

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use super::body::Onward;
+use super::body::{Onward, Overdue};
 use super::pool::{Lease, Need, Outcome};
 use super::{Answer, Reply, Upstream, UpstreamError};
 
@@ -39,7 +39,12 @@ impl Upstream {
                 Outcome::Answered(head, body) => {
                     return Ok(Answer { head, reply: Reply::new(lease, body), sent: need.sent });
                 }
-                Outcome::Overdue(overdue) => return Err(overdue.into()),
+                Outcome::Overdue(overdue) => {
+                    if overdue != Overdue::Client {
+                        lease.doubt();
+                    }
+                    return Err(overdue.into());
+                }
                 Outcome::Failed(_, Some(unsent)) if tries < TRIES => *request = Some(unsent),
                 Outcome::Failed(fault, _) => return Err(UpstreamError::Broken(fault)),
             }

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -28,9 +28,6 @@ const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
 /// Requests that go out before the backend has said how many it takes; others wait on the connection until it has.
 const FIRST_STREAMS: usize = 10;
-/// How long a connection with requests on it may be silent before it is asked whether it is still there, and how long it may
-/// take to say so.
-const SILENT: Duration = Duration::from_secs(10);
 /// Streams that were given up, of which frames may still come.
 const GIVEN_UP: usize = 1024;
 /// How long the rest of a request may still go out once its response is over.
@@ -51,6 +48,9 @@ struct Streams {
     open: AtomicUsize,
     /// As many as the backend takes.
     most: AtomicUsize,
+    /// A request on it was not answered in time: it may be dead without anybody having said so. No PING asks, since many
+    /// servers of gRPC end connections for more than one in five minutes.
+    doubtful: AtomicBool,
 }
 
 /// One request's place on a shared connection, for its response.
@@ -86,6 +86,11 @@ impl Held {
 }
 
 impl Stream {
+    /// Has later requests go over another connection.
+    pub fn doubt(&self) {
+        self.place.0.doubtful.store(true, Ordering::Release);
+    }
+
     fn held(&self) -> Held {
         let over = self.over.token().clone();
         let late = async move {
@@ -127,13 +132,15 @@ impl Shared {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(u32::try_from(RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX))
             .initial_max_send_streams(FIRST_STREAMS)
-            .keep_alive_interval(SILENT)
-            .keep_alive_timeout(SILENT)
             .max_concurrent_reset_streams(GIVEN_UP)
             // Counted over a connection's whole life, and clients give up streams every day: the backend is no attacker.
             .max_local_error_reset_streams(None);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-        let streams = Arc::new(Streams { open: AtomicUsize::new(0), most: AtomicUsize::new(STREAMS) });
+        let streams = Arc::new(Streams {
+            open: AtomicUsize::new(0),
+            most: AtomicUsize::new(STREAMS),
+            doubtful: AtomicBool::new(false),
+        });
         tokio::spawn(Driver { connection, streams: streams.clone() });
         Ok(Self { sender, streams, used: Instant::now() })
     }
@@ -141,7 +148,7 @@ impl Shared {
     /// Takes a place, if the connection is open and has one.
     pub fn enter(&mut self) -> Option<Stream> {
         let most = self.streams.most.load(Ordering::Acquire).min(STREAMS);
-        if self.sender.is_closed() || self.streams.open.load(Ordering::Acquire) >= most {
+        if !self.takes_more() || self.streams.open.load(Ordering::Acquire) >= most {
             return None;
         }
         self.streams.open.fetch_add(1, Ordering::AcqRel);
@@ -150,10 +157,14 @@ impl Shared {
         Some(Stream { sender: self.sender.clone(), place, over })
     }
 
+    fn takes_more(&self) -> bool {
+        !self.sender.is_closed() && !self.streams.doubtful.load(Ordering::Acquire)
+    }
+
     /// Whether it is to be kept.
     pub fn is_of_use(&self) -> bool {
         let in_use = self.streams.open.load(Ordering::Acquire) > 0;
-        !self.sender.is_closed() && (in_use || self.used.elapsed() < IDLE)
+        self.takes_more() && (in_use || self.used.elapsed() < IDLE)
     }
 }
 

@@ -246,7 +246,6 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -315,11 +314,18 @@ fn a_response_may_come_before_its_request_is_over_and_the_rest_of_that_is_not_wa
 }
 
 #[test]
-fn a_silent_connection_is_asked_whether_it_is_still_there() {
-    let (house, backend) = scripted(Vec::new(), PING);
-    let mut client = house.raw("GET /own HTTP/1.1\r\nHost: a\r\n\r\n");
-    let (came, after) = backend.join().unwrap();
-    assert!(came.iter().any(|(kind, ..)| *kind == PING) && after < Duration::from_secs(15), "{after:?}");
-    assert!(client.head().unwrap().starts_with("HTTP/1.1 502"));
+fn a_connection_on_which_a_request_was_not_answered_is_used_no_more() {
+    let house = Plan::new()
+        .route(
+            "name: h2c, match: { path: /h2c }, upstream: 'h2c://BACKEND', session: none, timeouts: { response: 500ms }",
+        )
+        .open();
+    let gate = Gate::closed();
+    house.backend.next(Answer::ok().held(&gate));
+    house.get("/h2c").send().is(504, "upstream-timeout");
+    house.backend.next(Answer::ok());
+    house.get("/h2c").send().passed();
+    assert_eq!(house.backend.last().connection, 2);
+    gate.open();
     house.close();
 }
