@@ -110,11 +110,11 @@ pub fn limit_key(address: IpAddr) -> u128 {
 mod tests {
     use super::*;
 
-    fn client(peer: &str, forwarded: &[&str]) -> IpAddr {
+    fn client(peer: &str, forwarded: &[impl AsRef<[u8]>]) -> IpAddr {
         let trusted = TrustedProxies::new(vec!["10.0.0.0/8".parse().unwrap()]);
         let mut headers = HeaderMap::new();
         for line in forwarded {
-            headers.append(X_FORWARDED_FOR, line.parse().unwrap());
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_bytes(line.as_ref()).unwrap());
         }
         trusted.client(trusted.judge(SocketAddr::new(peer.parse().unwrap(), 1)), &headers)
     }
@@ -128,6 +128,20 @@ mod tests {
     fn behind_trusted_peers_the_last_untrusted_address_counts() {
         assert_eq!(client("10.0.0.1", &["1.1.1.1, 203.0.113.9", "10.0.0.2"]).to_string(), "203.0.113.9");
         assert_eq!(client("::ffff:10.0.0.1", &["203.0.113.9, nonsense, 10.0.0.2"]).to_string(), "10.0.0.2");
-        assert_eq!(client("10.0.0.1", &[]).to_string(), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &[""; 0]).to_string(), "10.0.0.1");
+    }
+
+    #[test]
+    fn what_is_no_text_ends_the_search_and_hides_nothing_behind_it() {
+        assert_eq!(client("10.0.0.1", &[&b"8.8.8.8"[..], b"\xff, 203.0.113.9"]).to_string(), "203.0.113.9");
+        assert_eq!(client("10.0.0.1", &[&b"8.8.8.8, \xff, 203.0.113.9"[..]]).to_string(), "203.0.113.9");
+        assert_eq!(client("10.0.0.1", &[&b"8.8.8.8, \xff"[..]]).to_string(), "10.0.0.1");
+    }
+
+    #[test]
+    fn an_address_may_come_with_its_port() {
+        for (entry, address) in [("203.0.113.9:5555", "203.0.113.9"), ("[2001:db8::1]:443", "2001:db8::1")] {
+            assert_eq!(client("10.0.0.1", &[entry]).to_string(), address);
+        }
     }
 }

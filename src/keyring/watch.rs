@@ -108,14 +108,20 @@ mod tests {
         keys.current().sealing_key_ids().map(|(id, _)| id.to_string()).collect()
     }
 
-    #[test]
-    fn a_file_that_was_refused_for_its_mode_is_taken_on_once_that_is_right() {
-        use std::os::unix::fs::PermissionsExt;
+    /// A keyring in use and its file, which is looked at.
+    fn watched() -> (tempfile::TempDir, PathBuf, LiveKeyring, Watch) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keyring.json");
         Keyring::create(&path, Time(1_000_000)).unwrap();
         let keys = LiveKeyring::new(Keyring::load(&path, Duration::ZERO).unwrap());
-        let mut watch = Watch::new(path.clone(), Duration::ZERO);
+        let watch = Watch::new(path.clone(), Duration::ZERO);
+        (folder, path, keys, watch)
+    }
+
+    #[test]
+    fn a_file_that_was_refused_for_its_mode_is_taken_on_once_that_is_right() {
+        use std::os::unix::fs::PermissionsExt;
+        let (_folder, path, keys, mut watch) = watched();
         crate::keyring::rotate(&path, Time(2_000_000)).unwrap();
         for (mode, count) in [(0o644, 1), (0o644, 1), (0o600, 2)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -126,11 +132,7 @@ mod tests {
 
     #[test]
     fn a_rotated_file_is_taken_on_and_a_broken_one_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("keyring.json");
-        Keyring::create(&path, Time(1_000_000)).unwrap();
-        let keys = LiveKeyring::new(Keyring::load(&path, Duration::ZERO).unwrap());
-        let mut watch = Watch::new(path.clone(), Duration::ZERO);
+        let (_folder, path, keys, mut watch) = watched();
         let handle = keys.current().token_handle("i", "c", "v");
         crate::keyring::rotate(&path, Time(2_000_000)).unwrap();
         watch.look(&keys);
@@ -143,12 +145,9 @@ mod tests {
 
     #[test]
     fn a_file_with_another_name_key_is_not_taken_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, other) = (folder.path().join("a.json"), folder.path().join("b.json"));
-        Keyring::create(&path, Time(1_000_000)).unwrap();
+        let (folder, path, keys, mut watch) = watched();
+        let other = folder.path().join("other.json");
         Keyring::create(&other, Time(2_000_000)).unwrap();
-        let keys = LiveKeyring::new(Keyring::load(&path, Duration::ZERO).unwrap());
-        let mut watch = Watch::new(path.clone(), Duration::ZERO);
         let handle = keys.current().token_handle("i", "c", "v");
         std::fs::rename(&other, &path).unwrap();
         watch.look(&keys);

@@ -242,8 +242,7 @@ impl Store for Redis {
     }
 
     fn load_anew(&self, handle: Handle) -> Reply<'_, Option<Arc<Entry>>> {
-        self.core.cache.forget(handle);
-        self.load(handle)
+        Box::pin(self.core.read_anew(handle))
     }
 
     fn last_known(&self, handle: Handle) -> Option<Arc<Entry>> {

@@ -155,6 +155,19 @@ fn a_write_back_that_is_refused_is_502_and_nothing_of_it_is_written() {
 }
 
 #[test]
+fn a_name_that_is_none_of_a_field_is_in_no_log() {
+    let house = House::new();
+    let guest = house.visitor();
+    let made_up = "4111 1111 of alice@example.com";
+    house.sensitive(made_up);
+    house.backend.next(Answer::ok().header("cloakroom-unset", &format!("\"{made_up}\"")));
+    house.get("/chat").cookie(&guest).send().is(502, "write-back-rejected");
+    house.until("its line", || house.logged().contains("a write-back was not written"));
+    assert!(house.logged().contains("the schema has no field '…'"));
+    house.close();
+}
+
+#[test]
 fn a_refusal_is_audited_without_a_session_too() {
     let house = House::new();
     house.backend.next(Answer::set("step=1"));

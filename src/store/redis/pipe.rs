@@ -333,6 +333,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_told_before_the_answer_is_anothers_also_where_other_questions_wait() {
+        let (pipe, mut far, _said, _) = open();
+        let (set, ping) = (redis::cmd("SET").arg("k").to_owned(), redis::cmd("PING"));
+        let (told, answered) = mpsc::channel();
+        let heed = Box::new(move |answer: Option<&[u8]>| told.send(answer.is_some()).is_err());
+        let echo = Echo { said: OWN.into(), answered: heed };
+        let server = async {
+            asked(&mut far, "*1\r\n$4\r\nPING\r\n*2\r\n$3\r\nSET\r\n$1\r\nk\r\n").await;
+            far.write_all([OWN, PONG, DONE].concat().as_bytes()).await.unwrap();
+        };
+        let (pong, set, ()) = tokio::join!(pipe.ask(&ping, None), pipe.ask(&set, Some(echo)), server);
+        assert_eq!((&*pong.unwrap(), &*set.unwrap()), (PONG.as_bytes(), DONE.as_bytes()));
+        assert_eq!(answered.recv(), Ok(false));
+    }
+
+    #[tokio::test]
     async fn own_change_is_heard_where_nothing_is_kept_of_it() {
         assert_eq!(heard_of_echo(false, &[DONE, OWN, PONG]).await, [OWN]);
     }

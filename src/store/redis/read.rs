@@ -47,6 +47,13 @@ impl Core {
         timeout_at(deadline, found).await.unwrap_or(Err(StoreError::Timeout))
     }
 
+    /// Past the cache, which loses nothing by it: whoever asks may be guessing, and what is kept there is others'.
+    pub(super) async fn read_anew(&self, handle: Handle) -> Result<Option<Arc<Entry>>, StoreError> {
+        let deadline = self.deadline();
+        self.feed.proven(deadline).await?;
+        Ok(self.read(handle, deadline).await?.map(|kept| kept.entry))
+    }
+
     async fn read(&self, handle: Handle, deadline: Instant) -> Result<Option<Kept>, StoreError> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.keys.session(handle));
