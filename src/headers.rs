@@ -245,6 +245,11 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// The bytes of headers as HTTP/1.1 has them, each with its end.
+pub fn bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + ": ".len() + value.len() + "\r\n".len()).sum()
+}
+
 /// The members of a list of tokens, over all lines of that name.
 pub fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     headers

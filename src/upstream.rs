@@ -27,6 +27,8 @@ pub use reply::Reply;
 
 /// The largest head that a backend may answer with, write-back included.
 const RESPONSE_HEAD_BYTES: usize = 128 << 10;
+/// How long the rest of a request may still go out once its response is over.
+const AFTERWARDS: Duration = Duration::from_secs(10);
 
 /// The backends, by route.
 pub struct Upstreams {

@@ -84,8 +84,7 @@ impl Exchanges {
             head.headers.insert(header::HOST, authority);
         }
         rewrite(&mut head.uri, &admitted.route).map_err(|_| malformed())?;
-        let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        if size + lines.as_bytes().len() + target(&head.uri).len() > policy.head_limit {
+        if headers::bytes(&head.headers) + lines.as_bytes().len() + target(&head.uri).len() > policy.head_limit {
             return Err(Refusal::HeadTooLarge);
         }
         // One spelling of it, whatever zeros it began with.

@@ -7,6 +7,7 @@ use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 
 use crate::config::{self, ListenerLimits, Problems};
+use crate::headers;
 use crate::tls;
 
 use super::stream::Streams;
@@ -86,11 +87,7 @@ impl HeadLimits {
 fn head_bytes<B>(request: &Request<B>) -> usize {
     let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let line = request.method().as_str().len() + " ".len() + target + " HTTP/1.1\r\n\r\n".len();
-    line + request
-        .headers()
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len())
-        .sum::<usize>()
+    line + headers::bytes(request.headers())
 }
 
 fn http1(limits: &ListenerLimits) -> http1::Builder {

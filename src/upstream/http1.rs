@@ -8,7 +8,6 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, response::Parts};
@@ -19,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::task::coop::unconstrained;
 use tokio_util::io::poll_read_buf;
 
+use super::AFTERWARDS;
 use super::body::Onward;
 use super::fault::Fault;
 use super::origin::Backend;
@@ -31,8 +31,6 @@ const READ_BYTES: std::ops::RangeInclusive<usize> = 8 << 10..=64 << 10;
 const ROOM: usize = 1 << 10;
 /// So many interim responses may come before the response itself: whoever sends them without end is not waited for.
 const INTERIM: usize = 256;
-/// How long the rest of a request may still go out once its response is over.
-const AFTERWARDS: Duration = Duration::from_secs(10);
 
 /// One connection to a backend, for one request after another.
 ///

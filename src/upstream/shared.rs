@@ -15,10 +15,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::headers::Lines;
 
-use super::RESPONSE_HEAD_BYTES;
 use super::body::{Onward, Outgoing};
 use super::origin::Backend;
 use super::pool::Outcome;
+use super::{AFTERWARDS, RESPONSE_HEAD_BYTES};
 
 /// Requests at once on one connection, if the backend takes as many: what RFC 9113, section 6.5.2, has it take at least.
 const STREAMS: usize = 100;
@@ -30,8 +30,6 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
 const FIRST_STREAMS: usize = 10;
 /// Streams that were given up, of which frames may still come.
 const GIVEN_UP: usize = 1024;
-/// How long the rest of a request may still go out once its response is over.
-const AFTERWARDS: Duration = Duration::from_secs(10);
 /// How long a connection without a request is kept. Its end is announced, so that no request is lost to it.
 const IDLE: Duration = Duration::from_secs(60);
 
